@@ -1,0 +1,210 @@
+"""The command line: `softscribe prepare | train | evaluate` take Hydra overrides, `softscribe transcribe` takes files and options."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from softscribe.errors import InputError
+from softscribe.files import replacing
+
+USAGE = """usage: softscribe COMMAND ...
+
+  softscribe prepare  [OVERRIDE ...] [--dry-run]    read a corpus and fill the feature store
+  softscribe train    [OVERRIDE ...]                train on a prepared corpus
+  softscribe train    resume=RUN                    go on with a run that was interrupted
+  softscribe evaluate run=RUN [OVERRIDE ...]        measure a run on held-out recordings
+  softscribe transcribe AUDIO --model FOLDER [-o FOLDER] [--midi] [--csv] [--npz] [--plot]
+
+An override is key=value, for example experiment=demo or trainer.steps=2000; configs/ lists all keys with their meaning."""
+
+CONFIG_NAME = "config.yaml"
+
+Settings = TypeVar("Settings")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` name; return the exit status: 0, 1 for unusable input, 2 for a wrong call, 128 + n for signal n."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {"prepare": _prepare, "train": _train, "evaluate": _evaluate, "transcribe": _transcribe}
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0 if words else 2
+    if words[0] not in commands:
+        print(f"softscribe: {words[0]!r} is no command.\n{USAGE}", file=sys.stderr)
+        return 2
+    try:
+        return commands[words[0]](words[1:])
+    except InputError as error:
+        print(f"softscribe {words[0]}: {error}", file=sys.stderr)
+        return 1
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"softscribe {words[0]}: {_first_lines(error)} Remedy: see configs/ for keys and values.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"softscribe {words[0]}: stopped.", file=sys.stderr)
+        return 130
+
+
+def config_directory() -> Path:
+    """Return the folder of the shipped configs: inside the package when installed from a wheel, beside src/ in a clone."""
+    package = Path(__file__).parent
+    candidates = (package / "configs", package.parents[1] / "configs")
+    return next(folder for folder in candidates if folder.is_dir())
+
+
+def compose_config(verb: str, overrides: Sequence[str]) -> DictConfig:
+    """Return the config of a verb with overrides applied."""
+    OmegaConf.register_new_resolver("folder_name", lambda path: Path(path).resolve().name, replace=True)
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_directory().resolve())):
+        return compose(config_name=verb, overrides=list(overrides))
+
+
+def read_settings(kind: type[Settings], config: DictConfig) -> Settings:
+    """Check a config against a dataclass and return it as one: unknown keys and wrong types are errors that name the key."""
+    OmegaConf.resolve(config)
+    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), config))
+    assert isinstance(settings, kind)
+    return settings
+
+
+def _prepare(words: list[str]) -> int:
+    from softscribe.corpora import PrepareSettings, prepare_corpus
+
+    overrides = [word for word in words if word != "--dry-run"]
+    config = compose_config("prepare", [*overrides, *(["dry_run=true"] if "--dry-run" in words else [])])
+    return prepare_corpus(read_settings(PrepareSettings, config))
+
+
+def _train(words: list[str]) -> int:
+    from softscribe.training import TrainSettings
+
+    given = dict(word.split("=", 1) for word in words if word.startswith(("resume=", "seeds=")))
+    overrides = [word for word in words if not word.startswith(("resume=", "seeds="))]
+    if "resume" in given:
+        if overrides or "seeds" in given:
+            raise InputError(f"resume={given['resume']}: takes no other settings, a run goes on as it began. Remedy: leave the others out.")
+        folder = newest_run(Path(given["resume"]))
+        return _run(_read_run(folder), folder, resume=True)
+    config = compose_config("train", overrides)
+    settings = read_settings(TrainSettings, config)
+    folder = Path(settings.runs) / settings.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    if "seeds" not in given:
+        return _run(settings, folder)
+    return _run_seeds(config, _seeds(given["seeds"]), folder)
+
+
+def _run(settings: Any, folder: Path, *, resume: bool = False) -> int:
+    from softscribe.training import Stopped, train
+
+    if not resume:
+        with replacing(folder / CONFIG_NAME) as temporary:
+            OmegaConf.save(OmegaConf.structured(settings), temporary)
+    print(f"run folder: {folder}")
+    try:
+        model_folder = train(settings, folder, resume=resume)
+    except Stopped as stopped:
+        print(f"softscribe train: {stopped}. To go on: softscribe train resume={folder}", file=sys.stderr)
+        return 128 + stopped.signal_number
+    print(f"model: {model_folder}")
+    return 0
+
+
+def _run_seeds(config: DictConfig, seeds: list[int], folder: Path) -> int:
+    from softscribe.training import TrainSettings, evaluate, mean_and_deviation
+
+    results = []
+    for seed in seeds:
+        config.seed = seed
+        settings = read_settings(TrainSettings, config.copy())
+        status = _run(settings, folder / f"seed-{seed}")
+        if status:
+            return status
+        results.append(evaluate(settings, folder / f"seed-{seed}"))
+    print(f"\n{len(seeds)} seeds: mean and standard deviation")
+    for name in results[0]:
+        if all(isinstance(result.get(name), float) for result in results):
+            mean, deviation = mean_and_deviation([result[name] for result in results])
+            print(f"{name:44s} {mean:9.3f} +- {deviation:.3f}")
+    return 0
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"seeds={text}: not whole numbers. Remedy: for example seeds=0,1,2.") from error
+
+
+def newest_run(folder: Path) -> Path:
+    """Return `folder` if it is a run's, else the newest run inside it.
+
+    Raises:
+        InputError: there is none.
+    """
+    if (folder / CONFIG_NAME).is_file():
+        return folder
+    runs = sorted(path.parent for path in folder.glob(f"*/{CONFIG_NAME}"))
+    if not runs:
+        raise InputError(f"{folder}: no run, and no folder of runs. Remedy: name a folder that `softscribe train` printed as run folder.")
+    return runs[-1]
+
+
+def _read_run(folder: Path) -> Any:
+    from softscribe.training import TrainSettings
+
+    try:
+        config = OmegaConf.load(folder / CONFIG_NAME)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / CONFIG_NAME}: cannot be read ({error}). Remedy: name another run.") from error
+    if not isinstance(config, DictConfig):
+        raise InputError(f"{folder / CONFIG_NAME}: no config. Remedy: name another run.")
+    return read_settings(TrainSettings, config)
+
+
+def _evaluate(words: list[str]) -> int:
+    from softscribe.training import evaluate
+
+    config = compose_config("evaluate", words)
+    if OmegaConf.is_missing(config, "run"):
+        raise InputError("run: missing. Remedy: softscribe evaluate run=FOLDER, with a folder that `softscribe train` printed as run folder.")
+    folder = newest_run(Path(config.run))
+    result = evaluate(_read_run(folder), folder, split=config.split, threshold=config.threshold)
+    kind = "pitch classes" if result["outputs"] == 12 else "pitches"
+    held_out = "held-out" if config.split == "test" else config.split
+    print(f"frame F-measure ({kind}, {held_out}): {result['frame_f_measure']:.3f}")
+    return 0
+
+
+def _transcribe(words: list[str]) -> int:
+    from softscribe.transcription import Transcriber, write_transcription
+
+    parser = argparse.ArgumentParser(prog="softscribe transcribe", description="Transcribe a recording with a trained model.")
+    parser.add_argument("audio", type=Path, help="WAV, FLAC, OGG, MP3 or Opus")
+    parser.add_argument("--model", type=Path, required=True, help="model folder: RUN/model")
+    parser.add_argument("-o", "--output", type=Path, default=Path(), help="folder to write to (default: the current one)")
+    for kind in ("midi", "csv", "npz", "plot"):
+        parser.add_argument(f"--{kind}", action="store_true", help=f"write {kind}; without any of these all are written")
+    options = parser.parse_args(words)
+    kinds = [kind for kind in ("midi", "csv", "npz", "plot") if getattr(options, kind)] or ["midi", "csv", "npz", "plot"]
+    transcription = Transcriber.load(options.model).from_audio(options.audio)
+    for path in write_transcription(transcription, options.output, options.audio.stem, kinds):
+        print(path)
+    return 0
+
+
+def _first_lines(error: Exception) -> str:
+    """The error's message without the internals that Hydra and OmegaConf append."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(line for line in lines[:3] if not line.startswith(("reference_type", "object_type")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

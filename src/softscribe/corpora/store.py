@@ -1,0 +1,235 @@
+"""The feature store: one memory-mapped array per recording, and beside it what is known of the recording."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from softscribe.corpora.recordings import Recording, Segment
+from softscribe.errors import InputError
+from softscribe.files import replacing
+from softscribe.scores.notes import PerformedNotes, Score
+from softscribe.sound import HcqtSettings, estimate_tuning_semitones, hcqt, read_audio
+
+FEATURES_VERSION = 1
+"""Raised whenever the same audio and settings give other features than before: stored ones are then computed again."""
+
+SEGMENT_TOLERANCE_SECONDS = 0.1
+"""By how much a segment's end may exceed the recording: annotations are rounded, and compressed audio loses some padding."""
+
+_INDEX = "corpus.json"
+_SCORE_ARRAYS = ("onsets_quarters", "durations_quarters", "pitches", "parts")
+_TRUTH_ARRAYS = ("onsets_seconds", "offsets_seconds", "pitches", "score_onsets_quarters")
+
+
+@dataclass(frozen=True)
+class PreparedRecording:
+    """A recording whose features lie in the store.
+
+    Attributes:
+        recording: what is known of it.
+        features_path: its features, a `.npy` file.
+        frames_per_second: frame t belongs to the time t / frames_per_second seconds.
+    """
+
+    recording: Recording
+    features_path: Path
+    frames_per_second: float
+
+    @property
+    def features(self) -> Float[np.ndarray, "frames channels bins"]:
+        """The linear HCQT magnitudes, float16, read-only, mapped anew at every access.
+
+        A mapping that were kept would hold a file open for every recording of the corpus, and be copied whole into every worker process.
+        """
+        return _open_features(self.features_path)
+
+
+class FeatureStore:
+    """The features of a corpus under `directory`, in a folder of its own for each HCQT settings.
+
+    `<name>.npy` holds the magnitudes (frames, channels, bins) in float16, `<name>.json` what they were computed from, `<name>.npz` the
+    recording's segments, scores and truth, and `corpus.json` the names of the corpus prepared last. Every file is replaced as a whole.
+
+    Args:
+        directory: the store's root; created when something is written.
+        settings: of the HCQT. Other settings live in another folder, so that two stores never mix.
+    """
+
+    def __init__(self, directory: Path, settings: HcqtSettings) -> None:
+        self.settings = settings
+        settings_hash = hashlib.sha256(json.dumps(settings.to_dict(), sort_keys=True).encode()).hexdigest()[:10]
+        self.directory = Path(directory) / f"hcqt-{settings_hash}"
+
+    def write(self, recording: Recording) -> bool:
+        """Store the recording's features, unless they are there already, and its annotation.
+
+        Returns:
+            True if the features were computed, False if the stored ones agree with the audio, the settings and `FEATURES_VERSION`.
+
+        Raises:
+            InputError: the audio cannot be used, a segment lies outside it, or the store cannot be written.
+        """
+        audio_sha256 = _sha256(recording.audio_path)
+        sidecar = self._valid_sidecar(recording.name, audio_sha256)
+        computed = sidecar is None
+        if sidecar is None:
+            sidecar = self._compute(recording, audio_sha256)
+        _check_segments(recording, sidecar["duration_seconds"])
+        _write_annotation(recording, self._path(recording.name, ".npz"))
+        return computed
+
+    def is_current(self, recording: Recording) -> bool:
+        """Whether `write` would find the recording's features already there. Reads the audio file's bytes, but does not decode them."""
+        return self._valid_sidecar(recording.name, _sha256(recording.audio_path)) is not None
+
+    def set_corpus(self, names: Iterable[str]) -> None:
+        """State which recordings the corpus consists of; `recordings` returns exactly these.
+
+        Raises:
+            InputError: the store cannot be written.
+        """
+        with replacing(self.directory / _INDEX) as temporary:
+            temporary.write_text(json.dumps({"recordings": sorted(names)}, indent=1, ensure_ascii=False))
+
+    def recordings(self) -> list[PreparedRecording]:
+        """Return the corpus prepared last, sorted by name.
+
+        Raises:
+            InputError: nothing is prepared for these settings, or a file of the store is missing or damaged.
+        """
+        index = self.directory / _INDEX
+        try:
+            names = json.loads(index.read_text())["recordings"]
+        except (OSError, ValueError, KeyError, TypeError):
+            names = []
+        if not names:
+            raise InputError(f"{index}: no corpus is prepared for these features. Remedy: run `softscribe prepare` with the same settings.")
+        return [self._read(name) for name in names]
+
+    def _path(self, name: str, suffix: str) -> Path:
+        return self.directory / f"{name}{suffix}"
+
+    def _read(self, name: str) -> PreparedRecording:
+        recording = _read_annotation(self._path(name, ".npz"))
+        prepared = PreparedRecording(recording, self._path(name, ".npy"), self.settings.frames_per_second)
+        if prepared.features.shape[1:] != (self.settings.channels, self.settings.bins):
+            raise InputError(f"{prepared.features_path}: does not fit the settings of its folder. Remedy: run `softscribe prepare` again.")
+        return prepared
+
+    def _compute(self, recording: Recording, audio_sha256: str) -> dict[str, Any]:
+        samples = read_audio(recording.audio_path, self.settings.sample_rate)
+        duration_seconds = len(samples) / self.settings.sample_rate
+        _check_segments(recording, duration_seconds)
+        tuning_semitones = estimate_tuning_semitones(samples, self.settings)
+        features = hcqt(samples, self.settings, tuning_semitones)
+        path = self._path(recording.name, ".npy")
+        with replacing(path) as temporary:
+            # Magnitudes beyond the range of float16 would become infinite; audio within [-1, 1] stays far below it.
+            np.save(temporary, np.minimum(features, np.finfo(np.float16).max).astype(np.float16), allow_pickle=False)
+        sidecar = self._provenance(audio_sha256) | {
+            "audio": recording.audio_path.name,
+            "features_sha256": _sha256(path),
+            "tuning_semitones": tuning_semitones,
+            "duration_seconds": duration_seconds,
+        }
+        with replacing(self._path(recording.name, ".json")) as temporary:
+            temporary.write_text(json.dumps(sidecar, indent=1, ensure_ascii=False))
+        return sidecar
+
+    def _provenance(self, audio_sha256: str) -> dict[str, Any]:
+        """What features must have been computed from to be current."""
+        return {"audio_sha256": audio_sha256, "features_version": FEATURES_VERSION, "settings": self.settings.to_dict()}
+
+    def _valid_sidecar(self, name: str, audio_sha256: str) -> dict[str, Any] | None:
+        """The sidecar of features that are intact and current, or None."""
+        try:
+            sidecar = json.loads(self._path(name, ".json").read_text())
+            wanted = json.loads(json.dumps(self._provenance(audio_sha256)))  # tuples become lists, as in the file
+            current = all(sidecar.get(key) == value for key, value in wanted.items())
+            intact = current and sidecar["features_sha256"] == _sha256(self._path(name, ".npy"))
+            return {**sidecar, "duration_seconds": float(sidecar["duration_seconds"])} if intact else None
+        except (OSError, InputError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: check its path and permissions.") from error
+
+
+def _check_segments(recording: Recording, duration_seconds: float) -> None:
+    for segment in recording.segments:
+        if segment.end_seconds > duration_seconds + SEGMENT_TOLERANCE_SECONDS:
+            raise InputError(
+                f"{recording.audio_path}: segment {segment.name!r} ends at {segment.end_seconds:g} s, but the recording is "
+                f"{duration_seconds:.3f} s long. Remedy: correct audio_end_seconds."
+            )
+
+
+def _open_features(path: Path) -> np.memmap:
+    try:
+        features = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({error}). Remedy: run `softscribe prepare` again.") from error
+    if not isinstance(features, np.memmap) or features.dtype != np.float16 or features.ndim != 3:
+        raise InputError(f"{path}: holds no HCQT features. Remedy: delete it and run `softscribe prepare` again.")
+    return features
+
+
+def _write_annotation(recording: Recording, path: Path) -> None:
+    description = {
+        "name": recording.name,
+        "audio_path": str(recording.audio_path),
+        "score_path": str(recording.score_path),
+        "split": recording.split,
+        "segments_guessed": recording.segments_guessed,
+        "segments": [
+            [segment.name, segment.start_seconds, segment.end_seconds, segment.score_start_quarters, segment.score.end_quarters]
+            for segment in recording.segments
+        ],
+    }
+    arrays = {"description": np.array(json.dumps(description))}
+    arrays["segments_notes"] = np.array([len(segment.score.pitches) for segment in recording.segments])
+    for field in _SCORE_ARRAYS:
+        arrays[f"score_{field}"] = np.concatenate([getattr(segment.score, field) for segment in recording.segments])
+    if recording.truth is not None:
+        arrays |= {f"truth_{field}": getattr(recording.truth, field) for field in _TRUTH_ARRAYS}
+    with replacing(path) as temporary:
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+
+
+def _read_annotation(path: Path) -> Recording:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        description = json.loads(str(arrays["description"]))
+        boundaries = np.cumsum(arrays["segments_notes"])[:-1]
+        scores = zip(*(np.split(arrays[f"score_{field}"], boundaries) for field in _SCORE_ARRAYS), strict=True)
+        segments = tuple(
+            Segment(name, start, end, score_start, Score(*notes, end_quarters))
+            for (name, start, end, score_start, end_quarters), notes in zip(description["segments"], scores, strict=True)
+        )
+        truth = PerformedNotes(*(arrays[f"truth_{field}"] for field in _TRUTH_ARRAYS)) if "truth_pitches" in arrays else None
+        return Recording(
+            description["name"],
+            Path(description["audio_path"]),
+            Path(description["score_path"]),
+            description["split"],
+            segments,
+            truth,
+            description["segments_guessed"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read ({error}). Remedy: run `softscribe prepare` again.") from error

@@ -1,0 +1,86 @@
+"""The Lightning data module: which segments train, which validate, in which order."""
+
+from collections.abc import Sequence
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader
+
+from softscribe.corpora import PreparedRecording
+from softscribe.errors import InputError
+from softscribe.sound import HcqtSettings
+from softscribe.training.batch_stream import BatchStream
+from softscribe.training.segments import Batch, Item, SegmentDataset, TargetSettings, annotated_segments, collate
+
+
+class SegmentDataModule(pl.LightningDataModule):
+    """Serves the segments of a prepared corpus.
+
+    Args:
+        recordings: the prepared corpus.
+        features: settings of its HCQT.
+        targets: which targets to make.
+        transposition_semitones: augmentation of the training segments, see `SegmentDataset`.
+        batch_size: segments per batch and process.
+        worker_count: processes that load batches; 0 loads in the training process.
+        seed: decides order and augmentation.
+
+    Raises:
+        InputError: the training or the validation split has no segments.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[PreparedRecording],
+        features: HcqtSettings,
+        targets: TargetSettings,
+        *,
+        transposition_semitones: int,
+        batch_size: int,
+        worker_count: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        train, validation = annotated_segments(recordings, "train"), annotated_segments(recordings, "validation")
+        for split, segments in (("train", train), ("validation", validation)):
+            if not segments:
+                raise InputError(f"corpus: the split {split!r} has no segments. Remedy: more recordings, or a split column in manifest.csv.")
+        self.training_set = SegmentDataset(train, features, targets, transposition_semitones, seed)
+        self.validation_set = SegmentDataset(validation, features, targets)
+        self.batch_size = batch_size
+        self.worker_count = worker_count
+        self.seed = seed
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        trainer = self.trainer
+        assert trainer is not None
+        # The position in the stream follows from the number of steps done, so a resumed run needs no other state.
+        stream = BatchStream(
+            len(self.training_set),
+            self.batch_size,
+            self.seed,
+            first_batch=trainer.global_step * trainer.accumulate_grad_batches,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        return self._loader(self.training_set, stream)
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        trainer = self.trainer
+        assert trainer is not None
+        mine = range(trainer.global_rank, len(self.validation_set), trainer.world_size)
+        draws = [(index, index) for index in mine]
+        return self._loader(self.validation_set, [draws[first : first + self.batch_size] for first in range(0, len(draws), self.batch_size)])
+
+    def _loader(self, dataset: SegmentDataset, batches: BatchStream | list[list[tuple[int, int]]]) -> DataLoader[Item]:
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,  # type: ignore[arg-type]  # torch declares indices as int; any key of the dataset will do
+            collate_fn=collate,
+            num_workers=self.worker_count,
+            persistent_workers=self.worker_count > 0,
+            pin_memory=self.trainer is not None and self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator",
+        )
+
+    def segment_names(self, batch: Batch) -> list[str]:
+        """Return the names of the training segments of a batch, for messages."""
+        return [self.training_set.segments[index].name for index in batch.indices.tolist()]

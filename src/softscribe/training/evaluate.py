@@ -1,0 +1,126 @@
+"""Evaluation of a trained run on held-out recordings, frame by frame, note by note, and of its alignments."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import nn
+
+from softscribe.alignment import align, bce_cost
+from softscribe.corpora import FeatureStore, PreparedRecording
+from softscribe.errors import InputError
+from softscribe.evaluation import (
+    aligned_onsets,
+    alignment_measures,
+    chroma_baseline,
+    frame_measures,
+    multipitch_measures,
+    note_measures,
+    true_target_onsets,
+    tune_threshold,
+    write_report,
+)
+from softscribe.models import load_model
+from softscribe.scores import strong_targets
+from softscribe.sound import HcqtSettings, compress
+from softscribe.training.losses import SdtwLoss, create_loss
+from softscribe.training.segments import AnnotatedSegment, TargetSettings, annotated_segments
+from softscribe.training.settings import TrainSettings
+from softscribe.transcription import decode_notes, predict, shift_back
+
+
+def predict_recording(model: nn.Module, prepared: PreparedRecording, shift_frames: float = 0.0) -> Float[np.ndarray, "frames outputs"]:
+    """Return the activations of a whole recording, moved `shift_frames` earlier."""
+    return shift_back(predict(model, prepared.features), shift_frames)
+
+
+def recording_truth(prepared: PreparedRecording, outputs: int) -> Bool[np.ndarray, "frames outputs"]:
+    """Return the frame-wise truth of a whole recording."""
+    truth = prepared.recording.truth
+    if truth is None:
+        raise InputError(f"{prepared.recording.name}: no truth is known. Remedy: add a truth file to the corpus and prepare it again.")
+    return strong_targets(truth, len(prepared.features), prepared.frames_per_second, outputs).astype(bool)
+
+
+def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", threshold: float | None = None) -> dict[str, Any]:
+    """Evaluate the model of a run and write `metrics.json` into its folder, and `evaluation/` with one row per recording.
+
+    Args:
+        settings: those of the run.
+        folder: the run's folder, with model/.
+        split: which recordings; only those whose truth is known count.
+        threshold: instead of the model's own.
+
+    Returns:
+        The means over recordings, as in `metrics.json`.
+
+    Raises:
+        InputError: the model, the corpus or the truth is missing.
+    """
+    model, card = load_model(folder / "model")
+    recordings = FeatureStore(Path(settings.store), HcqtSettings.from_dict(settings.features)).recordings()
+    chosen = [prepared for prepared in recordings if prepared.recording.split == split and prepared.recording.truth is not None]
+    if not chosen:
+        raise InputError(f"split={split}: no recording in it has a truth file. Remedy: add truth files, or another split, and prepare again.")
+    threshold = card["threshold"] if threshold is None else threshold
+    baseline_threshold = _baseline_threshold(recordings, card["outputs"])
+    rows = []
+    for prepared in chosen:
+        truth = recording_truth(prepared, card["outputs"])
+        activations = predict_recording(model, prepared, card["time_shift_frames"])
+        row: dict[str, Any] = {"file": prepared.recording.name}
+        row |= frame_measures(activations, truth, threshold)
+        row |= multipitch_measures(activations >= threshold, truth, prepared.frames_per_second)
+        if card["outputs"] == 72:
+            row |= note_measures(decode_notes(activations, threshold, prepared.frames_per_second), prepared.recording.truth)
+        baseline = chroma_baseline(prepared.features, card["outputs"])
+        row["baseline_frame_f_measure"] = frame_measures(baseline, truth, baseline_threshold)["frame_f_measure"]
+        rows.append(row)
+    summary: dict[str, Any] = {"split": split, "outputs": card["outputs"], "threshold": threshold} | {
+        f"training_{name}": value for name, value in card["data"].items()
+    }
+    summary |= alignment_error(model, settings, annotated_segments(chosen, split))
+    return write_report(rows, summary, folder)
+
+
+def alignment_error(model: nn.Module, settings: TrainSettings, segments: list[AnnotatedSegment]) -> dict[str, float]:
+    """Align the model's predictions with the segments' targets and compare the onsets with those performed.
+
+    The alignment is the one that training ends with: the final gamma, no prior. A run that was trained without alignment (`static`,
+    `strong`) is measured with 1-1-2 weights and gamma 1.
+    """
+    loss = create_loss(settings.loss)
+    if not isinstance(loss, SdtwLoss):
+        loss = SdtwLoss(gamma={"start": 1.0}, diagonal_prior={"start": 0.0})
+    estimated, true = [], []
+    for segment in segments:
+        truth = segment.prepared.recording.truth
+        if truth is None:
+            continue
+        found, unique_onsets = align_segment(model, segment, settings.targets, loss)
+        estimated.append(found + segment.first_frame / segment.prepared.frames_per_second)
+        true.append(true_target_onsets(unique_onsets, segment.segment.score_start_quarters, truth))
+    return alignment_measures(np.concatenate(estimated), np.concatenate(true)) if estimated else {}
+
+
+def align_segment(
+    model: nn.Module, segment: AnnotatedSegment, targets: TargetSettings, loss: SdtwLoss
+) -> tuple[Float[np.ndarray, " targets"], Float[np.ndarray, " targets"]]:
+    """Return when each unique target of a segment begins, in seconds from the segment's start, and where it is written, in quarters."""
+    unique = segment.unique(targets)
+    row_targets = segment.target_of_row(targets)
+    features = torch.from_numpy(compress(segment.features())).permute(1, 0, 2)[None]
+    with torch.inference_mode():
+        cost = bce_cost(model(features).float(), torch.from_numpy(unique.values[row_targets])[None].float())
+        result = align(cost, gamma=loss.gamma.final, weights=loss.weights)
+    onsets = aligned_onsets(result.expected_alignment[0].numpy(), row_targets, segment.prepared.frames_per_second)
+    return onsets, unique.onsets_quarters
+
+
+def _baseline_threshold(recordings: list[PreparedRecording], outputs: int) -> float:
+    validation = [prepared for prepared in recordings if prepared.recording.split == "validation" and prepared.recording.truth is not None]
+    if not validation:
+        return 0.5
+    return tune_threshold([(chroma_baseline(prepared.features, outputs), recording_truth(prepared, outputs)) for prepared in validation])

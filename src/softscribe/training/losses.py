@@ -1,0 +1,161 @@
+"""What training minimises: `sdtw` finds the time itself, `static` takes evenly timed targets as true, `strong` knows the truth."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from softscribe.alignment import StepWeights, align, bce_cost, soft_dtw
+from softscribe.errors import InputError
+from softscribe.training.schedules import Schedule
+from softscribe.training.segments import Batch
+
+DIAGONAL_PRIOR_VARIANCE_FRAMES = 1000.0
+"""The variance of the diagonal prior's Gaussian, in squared frames (Zeitler, Krause, Mueller, ISMIR 2023)."""
+
+
+class Loss(Protocol):
+    """What the training module needs of a loss."""
+
+    needs_truth: bool
+
+    def __call__(self, logits: Tensor, batch: Batch, progress: float) -> Tensor:
+        """Return the loss of a batch, a scalar, when the share `progress` of the training is done."""
+
+    def validation_cost(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return a cost per item that does not change its meaning during training. Shape: (B,)"""
+
+    def state(self, progress: float) -> dict[str, float]:
+        """Return the scheduled quantities, for the log."""
+
+
+class SdtwLoss:
+    """Soft-DTW between frames and score targets over the binary cross-entropy, per frame.
+
+    Args:
+        gamma: schedule of the softmin temperature; it refers to the cross-entropy SUMMED over the outputs.
+        diagonal_prior: schedule of the weight of a cost that grows away from the evenly timed alignment (`diagonal_prior_cost`).
+        horizontal, vertical, diagonal: the step weights, see `softscribe.alignment.StepWeights`.
+
+    Validation takes the expected path cost at the FINAL gamma and without the prior, so that it can be compared over a whole run.
+    """
+
+    needs_truth = False
+
+    def __init__(
+        self,
+        gamma: Mapping[str, Any],
+        diagonal_prior: Mapping[str, Any],
+        horizontal: float = 1.0,
+        vertical: float = 1.0,
+        diagonal: float = 2.0,
+    ) -> None:
+        self.gamma = Schedule(**gamma)
+        self.diagonal_prior = Schedule(**diagonal_prior)
+        self.weights = StepWeights(horizontal=horizontal, vertical=vertical, diagonal=diagonal)
+        if min(self.gamma.start, self.gamma.final) <= 0:
+            raise InputError(f"loss.gamma: from {self.gamma.start} to {self.gamma.final}. Remedy: positive temperatures, such as 1.")
+
+    def __call__(self, logits: Float[Tensor, "B N K"], batch: Batch, progress: float) -> Float[Tensor, ""]:
+        cost = bce_cost(logits, batch.targets)
+        prior = self.diagonal_prior(progress)
+        if prior > 0:
+            cost = cost + prior * diagonal_prior_cost(batch.frame_counts, batch.target_counts, cost.shape[1], cost.shape[2])
+        losses = soft_dtw(cost, batch.frame_counts, batch.target_counts, gamma=self.gamma(progress), weights=self.weights)
+        return (losses / batch.frame_counts).mean()
+
+    def validation_cost(self, logits: Float[Tensor, "B N K"], batch: Batch) -> Float[Tensor, " B"]:
+        cost = bce_cost(logits, batch.targets)
+        result = align(cost, batch.frame_counts, batch.target_counts, gamma=self.gamma.final, weights=self.weights)
+        return result.expected_path_cost / batch.frame_counts
+
+    def state(self, progress: float) -> dict[str, float]:
+        return {"gamma": self.gamma(progress), "diagonal_prior": self.diagonal_prior(progress)}
+
+
+class StrongLoss:
+    """Binary cross-entropy against the frame-wise truth, summed over the outputs: the upper baseline, never weak training."""
+
+    needs_truth = True
+
+    def __call__(self, logits: Float[Tensor, "B N K"], batch: Batch, progress: float) -> Float[Tensor, ""]:
+        return self.validation_cost(logits, batch).mean()
+
+    def validation_cost(self, logits: Float[Tensor, "B N K"], batch: Batch) -> Float[Tensor, " B"]:
+        if batch.truth is None:
+            raise InputError("loss=strong: a segment has no truth. Remedy: give every recording a truth file, or use loss=sdtw_annealed.")
+        return framewise_cost(logits, batch.truth, batch.frame_counts)
+
+    def state(self, progress: float) -> dict[str, float]:
+        return {}
+
+
+class StaticLoss:
+    """Binary cross-entropy against targets spread over the frames in advance: the baseline that alignment has to beat.
+
+    It needs one target per frame (targets=stretched or stretched_by_score).
+    """
+
+    needs_truth = False
+
+    def __call__(self, logits: Float[Tensor, "B N K"], batch: Batch, progress: float) -> Float[Tensor, ""]:
+        return self.validation_cost(logits, batch).mean()
+
+    def validation_cost(self, logits: Float[Tensor, "B N K"], batch: Batch) -> Float[Tensor, " B"]:
+        if not torch.equal(batch.frame_counts, batch.target_counts):
+            raise InputError("loss=static needs one target per frame. Remedy: targets=stretched or targets=stretched_by_score.")
+        return framewise_cost(logits, batch.targets, batch.frame_counts)
+
+    def state(self, progress: float) -> dict[str, float]:
+        return {}
+
+
+LOSSES: dict[str, Callable[..., Loss]] = {"sdtw": SdtwLoss, "strong": StrongLoss, "static": StaticLoss}
+"""Name -> class. A loss of your own joins by `LOSSES["mine"] = Mine`."""
+
+
+def create_loss(settings: Mapping[str, Any]) -> Loss:
+    """Build the loss that `settings` describe: its `name`, and the remaining settings as keyword arguments.
+
+    Raises:
+        InputError: the name is not in `LOSSES`, or a setting is not one of the loss's.
+    """
+    arguments = dict(settings)
+    name = arguments.pop("name", None)
+    if not isinstance(name, str) or name not in LOSSES:
+        raise InputError(f"loss.name: {name!r} is not known. Remedy: one of {', '.join(sorted(LOSSES))}.")
+    try:
+        return LOSSES[name](**arguments)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"loss: {error}. Remedy: give only settings that the loss {name!r} takes.") from error
+
+
+def framewise_cost(logits: Float[Tensor, "B N K"], truth: Float[Tensor, "B N K"], frame_counts: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """Return the mean over each item's frames of the binary cross-entropy summed over the outputs. Shape: (B,)"""
+    cost = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none").sum(dim=2)
+    frames = torch.arange(cost.shape[1], device=cost.device)
+    return torch.where(frames < frame_counts[:, None], cost, 0.0).sum(dim=1) / frame_counts
+
+
+def diagonal_prior_cost(
+    frame_counts: Int[Tensor, " B"], target_counts: Int[Tensor, " B"], frames: int, targets: int
+) -> Float[Tensor, "B N M"]:
+    """Return a cost in [0, 1) that grows with a cell's distance from the evenly timed alignment.
+
+    1 - exp(-d^2 / (2 variance)), where d counts the frames from frame n to those that an even distribution gives to target m (0 inside).
+    Source: J. Zeitler, M. Krause, M. Mueller, "Stabilizing training with soft dynamic time warping", ISMIR 2023.
+
+    >>> counts = torch.tensor([4])
+    >>> (diagonal_prior_cost(counts, torch.tensor([2]), 4, 2) == 0).int()[0].T.tolist()
+    [[1, 1, 0, 0], [0, 0, 1, 1]]
+    """
+    frame = torch.arange(frames, device=frame_counts.device)[None, :, None]
+    target = torch.arange(targets, device=frame_counts.device)[None, None, :]
+    share = (frame_counts / target_counts)[:, None, None]
+    first, last = (target * share).ceil(), ((target + 1) * share).ceil() - 1
+    distance = torch.maximum(first - frame, frame - last).clamp(min=0)
+    return 1 - torch.exp(-(distance**2) / (2 * DIAGONAL_PRIOR_VARIANCE_FRAMES))

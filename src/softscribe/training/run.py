@@ -1,0 +1,173 @@
+"""A training run from its settings to its folder: config.yaml is the caller's; everything else in the folder is written here."""
+
+import math
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from torch import nn
+
+from softscribe.corpora import FeatureStore, PreparedRecording
+from softscribe.errors import InputError
+from softscribe.evaluation import tune_threshold
+from softscribe.models import create_model, load_model, save_model
+from softscribe.sound import HcqtSettings
+from softscribe.training.checkpoints import BEST, LAST, AtomicCheckpointIO, StopOnSignal, checkpoint_callbacks, model_weights, read_checkpoint
+from softscribe.training.curves import CurvesLogger
+from softscribe.training.data_module import SegmentDataModule
+from softscribe.training.evaluate import predict_recording, recording_truth
+from softscribe.training.losses import create_loss
+from softscribe.training.module import VALIDATION_COST, TranscriptionModule
+from softscribe.training.pictures import SegmentPictures
+from softscribe.training.progress import StepProgress
+from softscribe.training.settings import TrainSettings
+
+DEFAULT_THRESHOLD = 0.5
+
+
+def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Path:
+    """Train a model and write the run's folder: metrics.csv, TensorBoard events, checkpoints/, plots/, model/.
+
+    Args:
+        settings: see `TrainSettings`.
+        folder: the run's folder.
+        resume: go on from the folder's last checkpoint instead of from the beginning.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        InputError: settings, corpus, model or checkpoint cannot be used, or the training broke down.
+        Stopped: a signal stopped the run, which has saved itself.
+    """
+    features = HcqtSettings.from_dict(settings.features)
+    recordings = FeatureStore(Path(settings.store), features).recordings()
+    checkpoints = folder / "checkpoints"
+    last = checkpoints / LAST
+    first_step = int(read_checkpoint(last)["global_step"]) if resume else 0
+
+    torch.manual_seed(settings.seed)
+    model = build_model(settings.model, features, settings.targets.outputs)
+    trainer_settings = settings.trainer
+    module = TranscriptionModule(
+        model,
+        create_loss(settings.loss),
+        settings.optimizer,
+        total_steps=trainer_settings.steps,
+        validation_interval=trainer_settings.validation_interval_steps,
+        seed=settings.seed,
+    )
+    data = SegmentDataModule(
+        recordings,
+        features,
+        settings.targets,
+        transposition_semitones=settings.augmentation.transposition_semitones,
+        batch_size=trainer_settings.batch_size,
+        worker_count=trainer_settings.worker_count,
+        seed=settings.seed,
+    )
+    if module.loss.needs_truth and any(prepared.recording.truth is None for prepared in recordings if prepared.recording.split != "test"):
+        raise InputError(f"loss={settings.loss['name']} needs a truth file for every recording. Remedy: a loss that needs none, such as sdtw.")
+    trainer = pl.Trainer(
+        accelerator=trainer_settings.accelerator,
+        devices=trainer_settings.devices,
+        num_nodes=trainer_settings.nodes,
+        strategy=trainer_settings.strategy,
+        precision=trainer_settings.precision,  # type: ignore[arg-type]  # checked by TrainerSettings
+        max_steps=trainer_settings.steps,
+        max_time=None if trainer_settings.minutes is None else timedelta(minutes=trainer_settings.minutes),
+        accumulate_grad_batches=trainer_settings.accumulated_batches,
+        gradient_clip_val=trainer_settings.gradient_clip_norm,
+        val_check_interval=trainer_settings.validation_interval_steps * trainer_settings.accumulated_batches,
+        check_val_every_n_epoch=None,
+        callbacks=_callbacks(settings, folder, checkpoints),
+        logger=_loggers(settings, folder, first_step),
+        plugins=[AtomicCheckpointIO()],
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+        default_root_dir=folder,
+    )
+    trainer.fit(module, data, ckpt_path=last if resume else None)
+    if not trainer.is_global_zero:
+        return folder / "model"
+    return write_model(settings, module.model, recordings, folder)
+
+
+def build_model(settings: dict[str, Any], features: HcqtSettings, outputs: int) -> nn.Module:
+    """Create the model, with the weights of another one if `init` names its folder."""
+    arguments = {name: value for name, value in settings.items() if name != "init"}
+    model = create_model(arguments, in_channels=features.channels, outputs=outputs)
+    if settings.get("init"):
+        source, card = load_model(Path(settings["init"]))
+        if card["features"] != features.to_dict() or card["outputs"] != outputs:
+            raise InputError(f"model.init: {settings['init']} was trained on other features or outputs. Remedy: the same, or model.init=null.")
+        try:
+            model.load_state_dict(source.state_dict())
+        except RuntimeError as error:
+            raise InputError(f"model.init: {settings['init']} is another model ({card['model']}). Remedy: the same model settings.") from error
+    return model
+
+
+def write_model(settings: TrainSettings, model: nn.Module, recordings: list[PreparedRecording], folder: Path) -> Path:
+    """Write the model of the lowest validation cost, with the threshold tuned on the validation pieces, as `folder`/model."""
+    best = folder / "checkpoints" / BEST
+    if best.exists():
+        model.load_state_dict(model_weights(read_checkpoint(best)))
+    validation = [prepared for prepared in recordings if prepared.recording.split == "validation"]
+    outputs = settings.targets.outputs
+    threshold = settings.threshold.fixed
+    if threshold is None and all(prepared.recording.truth is not None for prepared in validation):
+        pairs = []
+        for prepared in validation:
+            activations = predict_recording(model, prepared)
+            pairs.append((activations, recording_truth(prepared, outputs)))
+        threshold = tune_threshold(pairs)
+    train_split = [prepared.recording for prepared in recordings if prepared.recording.split == "train"]
+    anchors = sum(recording.anchor_count for recording in train_split)
+    minutes = sum(recording.annotated_seconds for recording in train_split) / 60
+    card = {
+        "model": {name: value for name, value in settings.model.items() if name != "init"},
+        "features": HcqtSettings.from_dict(settings.features).to_dict(),
+        "outputs": outputs,
+        "threshold": DEFAULT_THRESHOLD if threshold is None else threshold,
+        "time_shift_frames": 0,
+        "data": {
+            "corpus": settings.corpus.get("name", "unnamed"),
+            "training_minutes": round(minutes, 2),
+            "training_recordings": len(train_split),
+            "anchors_per_minute": round(anchors / minutes, 2),
+            "loss": settings.loss["name"],
+        },
+    }
+    save_model(folder / "model", model, card)
+    return folder / "model"
+
+
+def _callbacks(settings: TrainSettings, folder: Path, checkpoints: Path) -> list[Callback]:
+    callbacks: list[Callback] = [StepProgress(), *checkpoint_callbacks(checkpoints, settings.trainer.checkpoint_interval_steps)]
+    if settings.trainer.early_stopping_patience is not None:
+        callbacks.append(EarlyStopping(VALIDATION_COST, patience=settings.trainer.early_stopping_patience, min_delta=1e-4))
+    if settings.trainer.pictures_every_validations:
+        callbacks.append(SegmentPictures(folder / "plots", settings.trainer.pictures_every_validations))
+    return [*callbacks, StopOnSignal(checkpoints)]
+
+
+def _loggers(settings: TrainSettings, folder: Path, first_step: int) -> list[Logger]:
+    loggers: list[Logger] = [CurvesLogger(folder / "metrics.csv", first_step)]
+    if settings.logger.get("tensorboard"):
+        loggers.append(TensorBoardLogger(folder, name="tensorboard", version="", purge_step=first_step or None))
+    return loggers
+
+
+def mean_and_deviation(values: list[float]) -> tuple[float, float]:
+    """Return the mean and the sample standard deviation (0 for a single value)."""
+    mean = sum(values) / len(values)
+    squares = sum((value - mean) ** 2 for value in values)
+    return mean, math.sqrt(squares / max(len(values) - 1, 1))

@@ -1,0 +1,123 @@
+"""All that decides a training run, as the configs state it. Whoever adds a key here adds it to configs/ too; a test compares them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from softscribe.errors import InputError
+from softscribe.training.module import OptimizerSettings
+from softscribe.training.segments import TargetSettings
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+@dataclass
+class TrainerSettings:
+    """How Lightning runs the training.
+
+    Attributes:
+        accelerator, devices, nodes, strategy: as Lightning's Trainer takes them.
+        precision: of the network; the alignment always computes in float32.
+        batch_size: segments per step and process.
+        accumulated_batches: batches whose gradients make one step.
+        steps: optimizer steps of the whole training, to which all schedules refer.
+        minutes: stop after this time even if steps are left; `null` for no limit.
+        validation_interval_steps, checkpoint_interval_steps: how often to validate, and to save `last.ckpt`.
+        early_stopping_patience: stop after this many validations without improvement; `null` never does.
+        gradient_clip_norm: largest norm of the gradient; `null` for no limit.
+        worker_count: processes that load segments; 0 loads in the training process.
+        pictures_every_validations: draw the first validation pieces every so many validations; 0 never does.
+    """
+
+    accelerator: str = "cpu"
+    devices: Any = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "bf16-mixed"
+    batch_size: int = 6
+    accumulated_batches: int = 1
+    steps: int = 10_000
+    minutes: float | None = None
+    validation_interval_steps: int = 100
+    checkpoint_interval_steps: int = 50
+    early_stopping_patience: int | None = None
+    gradient_clip_norm: float | None = None
+    worker_count: int = 0
+    pictures_every_validations: int = 5
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(f"trainer.precision: {self.precision!r}. Remedy: one of {', '.join(PRECISIONS)}.")
+        at_least = {
+            "nodes": 1,
+            "batch_size": 1,
+            "accumulated_batches": 1,
+            "steps": 1,
+            "validation_interval_steps": 1,
+            "checkpoint_interval_steps": 1,
+            "worker_count": 0,
+            "pictures_every_validations": 0,
+        }
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise InputError(f"trainer.{name}: {getattr(self, name)}. Remedy: at least {least}.")
+        for name in ("minutes", "early_stopping_patience", "gradient_clip_norm"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"trainer.{name}: {value}. Remedy: above 0, or null.")
+
+
+@dataclass
+class AugmentationSettings:
+    """Changes of the training segments that keep their annotation true.
+
+    Attributes:
+        transposition_semitones: transpose features and targets by up to this many semitones in both directions.
+    """
+
+    transposition_semitones: int = 0
+
+
+@dataclass
+class ThresholdSettings:
+    """From which activation on a pitch counts as sounding.
+
+    Attributes:
+        fixed: this value, in (0, 1); `null` tunes it on the validation pieces if their truth is known, and takes 0.5 otherwise.
+    """
+
+    fixed: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.fixed is not None and not 0 < self.fixed < 1:
+            raise InputError(f"threshold.fixed: {self.fixed}. Remedy: between 0 and 1, or null to tune it on the validation pieces.")
+
+
+@dataclass
+class TrainSettings:
+    """A training run.
+
+    Attributes:
+        name: the run's folder is RUNS/name/time.
+        runs: folder of all runs.
+        seed: decides every random choice.
+        store: folder of the prepared features.
+        features: settings of the HCQT, see `HcqtSettings`.
+        model: `name` and settings of the model, see `create_model`, and `init`: a model folder whose weights to start from, or `null`.
+        loss: `name` and settings of the loss, see `create_loss`.
+        logger: `tensorboard: true` writes TensorBoard events beside metrics.csv.
+    """
+
+    name: str = "unnamed"
+    runs: str = "runs"
+    seed: int = 0
+    store: str = "store"
+    features: dict[str, Any] = field(default_factory=dict)
+    targets: TargetSettings = field(default_factory=TargetSettings)
+    model: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    threshold: ThresholdSettings = field(default_factory=ThresholdSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    logger: dict[str, Any] = field(default_factory=dict)
+    corpus: dict[str, Any] = field(default_factory=dict)
