@@ -174,7 +174,9 @@ def _evaluate(words: list[str]) -> int:
 
     config = compose_config("evaluate", words)
     if OmegaConf.is_missing(config, "run"):
-        raise InputError("run: missing. Remedy: softscribe evaluate run=FOLDER, with a folder that `softscribe train` printed as run folder.")
+        raise InputError(
+            "run: missing. Remedy: softscribe evaluate run=FOLDER, with a folder that `softscribe train` printed as run folder."
+        )
     folder = newest_run(Path(config.run))
     result = evaluate(_read_run(folder), folder, split=config.split, threshold=config.threshold)
     kind = "pitch classes" if result["outputs"] == 12 else "pitches"

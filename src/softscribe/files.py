@@ -35,7 +35,9 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _flush_folder(path.parent)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}). Remedy: free disk space or choose another folder.") from error
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}). Remedy: free disk space or choose another folder."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

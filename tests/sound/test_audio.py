@@ -182,11 +182,8 @@ def test_sample_rate_is_checked(tmp_path: Path) -> None:
         read_audio(path, 0)
 
 
-def test_real_recordings() -> None:
-    folder = Path(__file__).parents[2].parent / "shared" / "real"
-    if not folder.is_dir():
-        pytest.skip("no ../shared/real beside the repository: real recordings are not part of it")
-    paths = [path for path in sorted(folder.rglob("*")) if path.suffix in (".wav", ".mp3", ".opus", ".ogg", ".flac")]
+def test_real_recordings(real_recordings: Path) -> None:
+    paths = [path for path in sorted(real_recordings.rglob("*")) if path.suffix in (".wav", ".mp3", ".opus", ".ogg", ".flac")]
     assert len(paths) >= 6
     for path in paths:
         assert len(read_audio(path)) / RATE == pytest.approx(audio_duration_seconds(path), abs=0.1)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import librosa
 import numpy as np
 from jaxtyping import Bool, Float
+from librosa.sequence import dtw
 
 from softscribe.corpora.recordings import Segment
 from softscribe.errors import InputError
@@ -27,7 +28,7 @@ SILENCE_LEVEL = 0.05
 """Relative to the loud passages (95th percentile): below it the sound before the first and after the last note is not music."""
 
 AGREEMENT_SECONDS = 0.4
-NEIGHBOURHOOD_SECONDS = 3.0
+NEIGHBOURHOOD_SECONDS = 2.0
 SHIFTS_SECONDS = (1.5, 2.0, 3.0, 4.5)
 LARGEST_COST = 0.4
 LEAST_MARGIN = 0.1
@@ -125,8 +126,8 @@ def align_coarsely(audio: AudioChroma, score: Score) -> CoarseAlignment:
     written = score_chroma(score, frame_count)
     window = max(1, round(audio.frames_per_second)) | 1
     cost = _cost(heard, written)
-    bounded = _warp(cost, [[1, 1], [1, 2], [2, 1]], [2, 3, 3])
-    free = _warp(_cost(_smooth(heard, window), _smooth(written, window)), [[1, 1], [1, 0], [0, 1]], [2, 1, 1])
+    bounded = _warp(cost, [[1, 1], [1, 2], [2, 1]], [2.0, 3.0, 3.0])
+    free = _warp(_cost(_smooth(heard, window), _smooth(written, window)), [[1, 1], [1, 0], [0, 1]], [2.0, 1.0, 1.0])
 
     quarters = np.unique(np.append(score.onsets_quarters, score.end_quarters))
     positions = quarters / score.end_quarters * frame_count
@@ -189,9 +190,7 @@ def _cost(heard: Float[np.ndarray, "12 N"], written: Float[np.ndarray, "12 M"]) 
 
 def _warp(cost: Float[np.ndarray, "N M"], steps: list[list[int]], weights: list[float]) -> tuple[np.ndarray, np.ndarray]:
     """The optimal path as (position in the score, position in the recording), both in frames and at frame centres."""
-    _, path = librosa.sequence.dtw(
-        C=cost, step_sizes_sigma=np.array(steps), weights_add=np.zeros(len(steps)), weights_mul=np.array(weights, dtype=float)
-    )
+    _, path = dtw(C=cost, step_sizes_sigma=np.array(steps), weights_add=np.zeros(len(steps)), weights_mul=np.array(weights))
     frames, targets = path[::-1].T + 0.5
     # Both ends are known: the borders of the first and last frame.
     return np.concatenate([[0], targets, [cost.shape[1]]]), np.concatenate([[0], frames, [cost.shape[0]]])
@@ -210,8 +209,8 @@ def _cost_and_margin(
         moved = np.clip(target + shift_seconds * frames_per_second, 0, cost.shape[1] - 1).astype(int)
         return _smooth(cost[frames, moved][None], min(window, cost.shape[0] | 1))[0]
 
-    along = around(0)
-    shifted = np.min([around(sign * shift) for shift in SHIFTS_SECONDS for sign in (-1, 1)], axis=0)
+    along = around(0.0)
+    shifted = np.min([around(sign * shift) for shift in SHIFTS_SECONDS for sign in (-1.0, 1.0)], axis=0)
     return along, shifted - along
 
 

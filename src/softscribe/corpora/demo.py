@@ -1,11 +1,11 @@
 """The built-in corpus: scores of the installed music21 package, performed and recorded at random, written as a folder corpus.
 
-    DIRECTORY/manifest.csv       one row for every segment, with all columns
-    DIRECTORY/audio/NAME.flac    the recording: mono, 22,050 Hz, 16 bit
-    DIRECTORY/scores/NAME.csv    the score as written, in quarter notes, its repeats written out as they are played
-    DIRECTORY/truth/NAME.csv     the notes as performed, for evaluation and strong baselines only
-    DIRECTORY/pieces/NAME.json   what is known of a piece; written last, so that a piece with it is complete
-    DIRECTORY/settings.json      the settings, and how much music and how many anchors came of them; the corpus with it is complete
+DIRECTORY/manifest.csv       one row for every segment, with all columns
+DIRECTORY/audio/NAME.flac    the recording: mono, 22,050 Hz, 16 bit
+DIRECTORY/scores/NAME.csv    the score as written, in quarter notes, its repeats written out as they are played
+DIRECTORY/truth/NAME.csv     the notes as performed, for evaluation and strong baselines only
+DIRECTORY/pieces/NAME.json   what is known of a piece; written last, so that a piece with it is complete
+DIRECTORY/settings.json      the settings, and how much music and how many anchors came of them; the corpus with it is complete
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from softscribe.corpora.manifest import ManifestRow, write_manifest
 from softscribe.corpora.performance import perform
-from softscribe.corpora.pieces import Cut, Piece, Size, assign_splits, cut, list_pieces, melody
+from softscribe.corpora.pieces import Cut, Piece, Size, assign_splits, cut, list_pieces, melodies
 from softscribe.corpora.recordings import SPLITS
 from softscribe.corpora.rendering import render
 from softscribe.corpora.soundfont import SoundFont, installed_soundfont
@@ -111,7 +111,14 @@ def write_demo_corpus(
 def _write_piece(piece: Piece, directory: Path, piece_settings: dict[str, Any]) -> dict[str, Any]:
     paths = _paths(directory, piece.name)
     paths["pieces"].unlink(missing_ok=True)
-    record: dict[str, Any] = {"name": piece.name, "work": piece.work, "hash": _hash(piece_settings), "refused": "", "cuts": [], "melody": []}
+    record: dict[str, Any] = {
+        "name": piece.name,
+        "work": piece.work,
+        "hash": _hash(piece_settings),
+        "refused": "",
+        "cuts": [],
+        "melodies": [],
+    }
     performing_rng, sound_rng, cutting_rng = np.random.default_rng([piece_settings["seed"], zlib.crc32(piece.name.encode())]).spawn(3)
     try:
         score = read_score(piece.path, repeats="expanded")
@@ -122,6 +129,8 @@ def _write_piece(piece: Piece, directory: Path, piece_settings: dict[str, Any]) 
             raise InputError(f"{piece.name}: {performance.offsets_seconds.max():.1f} s long, too short for one segment.")
     except InputError as error:
         record["refused"] = str(error)
+        for path in paths.values():
+            path.unlink(missing_ok=True)
     else:
         samples, lead_in_seconds = render(performance, _installed_font(), sound_rng, SAMPLE_RATE)
         with replacing(paths["audio"]) as temporary:
@@ -132,7 +141,7 @@ def _write_piece(piece: Piece, directory: Path, piece_settings: dict[str, Any]) 
             vars(Cut(one.start_seconds + lead_in_seconds, one.end_seconds + lead_in_seconds, one.start_quarters, one.end_quarters))
             for one in cuts
         ]
-        record["melody"] = melody(score).tolist() if piece.is_chorale else []
+        record["melodies"] = melodies(score) if piece.is_chorale else []
     with replacing(paths["pieces"]) as temporary:
         temporary.write_text(json.dumps(record))
     return record
@@ -146,7 +155,7 @@ def _write_manifest(records: list[dict[str, Any]], directory: Path, settings: di
     cuts = {name: [Cut(**one) for one in record["cuts"]] for name, record in accepted.items()}
     seconds = {name: sum(one.end_seconds - one.start_seconds for one in own) for name, own in cuts.items()}
     works = {name: record["work"] for name, record in accepted.items()}
-    splits = assign_splits(works, {name: record["melody"] for name, record in accepted.items() if record["melody"]}, seconds)
+    splits = assign_splits(works, {name: record["melodies"] for name, record in accepted.items()}, seconds)
     rows = [
         ManifestRow(
             audio=_paths(directory, name)["audio"],

@@ -8,12 +8,15 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Literal, TypeVar, get_args
 
-from softscribe.corpora.recordings import SPLITS
+from softscribe.corpora.recordings import SPLITS, Split
 from softscribe.errors import InputError
 from softscribe.files import replacing
 
-REPEATS = ("written", "expanded")
+Repeats = Literal["written", "expanded"]
+REPEATS: tuple[Repeats, ...] = get_args(Repeats)
+Choice = TypeVar("Choice", bound=str)
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,10 @@ class ManifestRow:
     audio_end_seconds: float | None = None
     score_start_quarters: float | None = None
     score_end_quarters: float | None = None
-    repeats: str | None = None
+    repeats: Repeats | None = None
     transpose_semitones: int = 0
     truth: Path | None = None
-    split: str | None = None
+    split: Split | None = None
 
     @property
     def is_segment(self) -> bool:
@@ -98,7 +101,7 @@ def write_manifest(rows: Iterable[ManifestRow], path: Path) -> None:
 
 def _format_cell(value: object, folder: Path) -> str:
     if isinstance(value, Path):
-        absolute, root = Path(os.path.abspath(value)), Path(os.path.abspath(folder))
+        absolute, root = (Path(os.path.normpath(path.absolute())) for path in (value, folder))
         return (absolute.relative_to(root) if absolute.is_relative_to(root) else absolute).as_posix()
     if isinstance(value, float):
         return repr(float(value)).removesuffix(".0")
@@ -108,7 +111,7 @@ def _format_cell(value: object, folder: Path) -> str:
 def _read_cells(path: Path) -> list[tuple[int, dict[str, str]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, strict=True, skipinitialspace=True)
             lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error}). Remedy: save it as comma-separated text in UTF-8.") from error
@@ -121,7 +124,9 @@ def _read_cells(path: Path) -> list[tuple[int, dict[str, str]]]:
             raise InputError(f"{path}: {problem} column(s) {', '.join(map(repr, columns))}. Remedy: the columns are {','.join(COLUMNS)}.")
     for line, cells in lines[1:]:
         if len(cells) > len(header):
-            raise InputError(f"{path}, line {line}: {len(cells)} values for {len(header)} columns. Remedy: quote values that contain commas.")
+            raise InputError(
+                f"{path}, line {line}: {len(cells)} values for {len(header)} columns. Remedy: quote values that contain commas."
+            )
     return [(line, dict(zip(header, (cell.strip() for cell in cells), strict=False))) for line, cells in lines[1:]]
 
 
@@ -143,10 +148,10 @@ def _parse_row(path: Path, line: int, cells: dict[str, str]) -> ManifestRow:
             raise fail(column, "a finite number of at least 0, or nothing")
         return value
 
-    def choice(column: str, choices: Sequence[str]) -> str | None:
+    def choice(column: str, choices: Sequence[Choice]) -> Choice | None:
         if cells.get(column) and cells[column] not in choices:
             raise fail(column, f"one of {', '.join(choices)}, or nothing")
-        return cells.get(column) or None
+        return next((value for value in choices if value == cells.get(column)), None)
 
     audio, score = file("audio"), file("score")
     if audio is None or score is None:

@@ -28,6 +28,14 @@ def safe_name(text: str) -> str:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A file, or a part of one, that does not enter the corpus, and why (with the remedy)."""
+
+    file: Path
+    reason: str
+
+
+@dataclass(frozen=True)
 class Segment:
     """The unit of weak supervision: a stretch of a recording and the notes written for it. Only its two ends are known.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,10 @@ class PreparedRecording:
         return _open_features(self.features_path)
 
 
+class StoreError(InputError):
+    """The store itself cannot be written: unlike a bad recording, this ends a preparation."""
+
+
 class FeatureStore:
     """The features of a corpus under `directory`, in a folder of its own for each HCQT settings.
 
@@ -76,7 +81,8 @@ class FeatureStore:
             True if the features were computed, False if the stored ones agree with the audio, the settings and `FEATURES_VERSION`.
 
         Raises:
-            InputError: the audio cannot be used, a segment lies outside it, or the store cannot be written.
+            InputError: the audio cannot be used, or a segment lies outside it.
+            StoreError: the store cannot be written.
         """
         audio_sha256 = _sha256(recording.audio_path)
         sidecar = self._valid_sidecar(recording.name, audio_sha256)
@@ -91,13 +97,25 @@ class FeatureStore:
         """Whether `write` would find the recording's features already there. Reads the audio file's bytes, but does not decode them."""
         return self._valid_sidecar(recording.name, _sha256(recording.audio_path)) is not None
 
+    def duration_seconds(self, recording: Recording) -> float:
+        """The length of a recording whose features are stored: that of the decoded audio.
+
+        Raises:
+            InputError: they are not stored.
+        """
+        path = self._path(recording.name, ".json")
+        try:
+            return float(json.loads(path.read_text())["duration_seconds"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: cannot be read ({error}). Remedy: run `softscribe prepare` again.") from error
+
     def set_corpus(self, names: Iterable[str]) -> None:
         """State which recordings the corpus consists of; `recordings` returns exactly these.
 
         Raises:
-            InputError: the store cannot be written.
+            StoreError: the store cannot be written.
         """
-        with replacing(self.directory / _INDEX) as temporary:
+        with _replacing(self.directory / _INDEX) as temporary:
             temporary.write_text(json.dumps({"recordings": sorted(names)}, indent=1, ensure_ascii=False))
 
     def recordings(self) -> list[PreparedRecording]:
@@ -132,7 +150,7 @@ class FeatureStore:
         tuning_semitones = estimate_tuning_semitones(samples, self.settings)
         features = hcqt(samples, self.settings, tuning_semitones)
         path = self._path(recording.name, ".npy")
-        with replacing(path) as temporary:
+        with _replacing(path) as temporary:
             # Magnitudes beyond the range of float16 would become infinite; audio within [-1, 1] stays far below it.
             np.save(temporary, np.minimum(features, np.finfo(np.float16).max).astype(np.float16), allow_pickle=False)
         sidecar = self._provenance(audio_sha256) | {
@@ -141,7 +159,7 @@ class FeatureStore:
             "tuning_semitones": tuning_semitones,
             "duration_seconds": duration_seconds,
         }
-        with replacing(self._path(recording.name, ".json")) as temporary:
+        with _replacing(self._path(recording.name, ".json")) as temporary:
             temporary.write_text(json.dumps(sidecar, indent=1, ensure_ascii=False))
         return sidecar
 
@@ -159,6 +177,15 @@ class FeatureStore:
             return {**sidecar, "duration_seconds": float(sidecar["duration_seconds"])} if intact else None
         except (OSError, InputError, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except InputError as error:
+        raise StoreError(str(error)) from error
 
 
 def _sha256(path: Path) -> str:
@@ -206,20 +233,23 @@ def _write_annotation(recording: Recording, path: Path) -> None:
         arrays[f"score_{field}"] = np.concatenate([getattr(segment.score, field) for segment in recording.segments])
     if recording.truth is not None:
         arrays |= {f"truth_{field}": getattr(recording.truth, field) for field in _TRUTH_ARRAYS}
-    with replacing(path) as temporary:
+    with _replacing(path) as temporary:
         np.savez(temporary, **arrays)  # type: ignore[arg-type]
 
 
 def _read_annotation(path: Path) -> Recording:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        # numpy leaves a file open that it opened itself and cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
         description = json.loads(str(arrays["description"]))
         boundaries = np.cumsum(arrays["segments_notes"])[:-1]
         scores = zip(*(np.split(arrays[f"score_{field}"], boundaries) for field in _SCORE_ARRAYS), strict=True)
         segments = tuple(
-            Segment(name, start, end, score_start, Score(*notes, end_quarters))
-            for (name, start, end, score_start, end_quarters), notes in zip(description["segments"], scores, strict=True)
+            Segment(name, start, end, score_start, Score(onsets, durations, pitches, parts, end_quarters))
+            for (name, start, end, score_start, end_quarters), (onsets, durations, pitches, parts) in zip(
+                description["segments"], scores, strict=True
+            )
         )
         truth = PerformedNotes(*(arrays[f"truth_{field}"] for field in _TRUTH_ARRAYS)) if "truth_pitches" in arrays else None
         return Recording(

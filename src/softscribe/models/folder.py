@@ -51,7 +51,9 @@ def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     except FileNotFoundError as error:
         raise InputError(f"{weights_path}: no such file. Remedy: name the folder that `softscribe train` wrote as model/.") from error
     except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"{weights_path}: not the weights that {CARD_NAME} describes ({error}). Remedy: copy the whole folder again.") from error
+        raise InputError(
+            f"{weights_path}: not the weights that {CARD_NAME} describes ({error}). Remedy: copy the whole folder again."
+        ) from error
     return model.eval(), card
 
 
@@ -59,7 +61,9 @@ def _read_card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}). Remedy: name the folder that `softscribe train` wrote as model/.") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}). Remedy: name the folder that `softscribe train` wrote as model/."
+        ) from error
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}). Remedy: copy the whole model folder again.") from error
     missing = [key for key in CARD_KEYS if key not in card] if isinstance(card, dict) else list(CARD_KEYS)

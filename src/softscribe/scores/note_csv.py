@@ -9,7 +9,7 @@
 | `onset,offset,pitch,...`                                        | Bach violin                 | to be given                   |
 | `onset_seconds,offset_seconds,pitch[,score_onset_quarters]`     | softscribe, performed notes | seconds                       |
 
-As a score, a row of no duration (a grace note) is left out; a row without a pitch is a rest, which may end the score later than its last note.
+As a score, a row of no duration (a grace note) is left out; a row without a pitch is a rest, which may end the score after its last note.
 """
 
 from __future__ import annotations
@@ -218,7 +218,9 @@ def _read_table(path: Path) -> _Table:
             if not header:
                 header = [cell.lower() for cell in cells]
             elif len(cells) != len(header):
-                raise InputError(f"{path}, line {reader.line_num}: {len(cells)} cells under a header of {len(header)}. Remedy: complete the row.")
+                raise InputError(
+                    f"{path}, line {reader.line_num}: {len(cells)} cells under a header of {len(header)}. Remedy: complete the row."
+                )
             else:
                 rows.append(cells)
                 lines.append(reader.line_num)
@@ -244,7 +246,9 @@ def _quarters_per_unit(path: Path, dialect: _Dialect, unit: str | None, ticks_pe
     if unit not in (None, "quarters", "ticks", "seconds"):
         raise InputError(f"csv_time_unit: {unit!r}; give quarters, ticks or seconds.")
     if dialect.unit and unit not in (None, dialect.unit):
-        raise InputError(f"{path}: csv_time_unit is {unit!r}, but {dialect.start!r} counts {dialect.unit}. Remedy: leave csv_time_unit out.")
+        raise InputError(
+            f"{path}: csv_time_unit is {unit!r}, but {dialect.start!r} counts {dialect.unit}. Remedy: leave csv_time_unit out."
+        )
     unit = unit or dialect.unit
     if not unit:
         raise InputError(

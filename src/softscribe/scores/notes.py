@@ -55,8 +55,8 @@ class Score:
         if last_offset > end + SAME_TIME_QUARTERS:
             raise InputError(f"end_quarters: {end:g}, but a note sounds until {last_offset:g}. Remedy: end the score with its last note.")
         order = np.lexsort((parts, pitches, onsets))
-        for name, values in zip(_names(self), (onsets, durations, pitches, parts), strict=False):
-            object.__setattr__(self, name, values[order])
+        for column, values in zip(fields(self), (onsets, durations, pitches, parts), strict=False):
+            object.__setattr__(self, column.name, values[order])
         object.__setattr__(self, "end_quarters", end)
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class Score:
             InputError: the section is empty or leaves the score.
 
         >>> score = Score(np.array([0.0, 2.0]), np.array([2.0, 2.0]), np.array([60, 64]), np.array([0, 0]), end_quarters=4.0)
-        >>> section = score.between(1, 3)
+        >>> section = score.between(1.0, 3.0)
         >>> section.onsets_quarters.tolist(), section.durations_quarters.tolist(), section.end_quarters
         ([0.0, 1.0], [1.0, 1.0], 2.0)
         """
@@ -146,8 +146,8 @@ class PerformedNotes:
         _refuse("offsets_seconds", offsets, offsets <= onsets, "a note ends after its onset")
         _refuse("pitches", pitches, (pitches < 0) | (pitches > 127), "a MIDI pitch lies in 0-127")
         order = np.lexsort((offsets, pitches, onsets))
-        for name, values in zip(_names(self), (onsets, offsets, pitches, written), strict=True):
-            object.__setattr__(self, name, values[order])
+        for column, values in zip(fields(self), (onsets, offsets, pitches, written), strict=True):
+            object.__setattr__(self, column.name, values[order])
 
     def __len__(self) -> int:
         """How many notes there are."""
@@ -168,7 +168,7 @@ class PerformedNotes:
             InputError: the section is empty or begins before 0.
 
         >>> notes = PerformedNotes(np.array([0.5]), np.array([1.5]), np.array([60]), np.array([0.0]))
-        >>> section = notes.between_seconds(1, 3)
+        >>> section = notes.between_seconds(1.0, 3.0)
         >>> section.onsets_seconds.tolist(), section.offsets_seconds.tolist()
         ([0.0], [0.5])
         """
@@ -178,10 +178,6 @@ class PerformedNotes:
         offsets = np.minimum(self.offsets_seconds, end_seconds) - start_seconds
         sounding = offsets > onsets
         return PerformedNotes(onsets[sounding], offsets[sounding], self.pitches[sounding], self.score_onsets_quarters[sounding])
-
-
-def _names(notes: Score | PerformedNotes) -> list[str]:
-    return [field.name for field in fields(notes)]
 
 
 def _column(name: str, values: np.ndarray, dtype: type, allow_nan: bool = False) -> np.ndarray:
@@ -209,6 +205,5 @@ def _refuse(name: str, values: np.ndarray, wrong: np.ndarray, rule: str) -> None
 
 
 def _same_values(first: Score | PerformedNotes, second: Score | PerformedNotes) -> bool:
-    return all(
-        np.array_equal(getattr(first, name), getattr(second, name), equal_nan=name == "score_onsets_quarters") for name in _names(first)
-    )
+    names = [column.name for column in fields(first)]
+    return all(np.array_equal(getattr(first, name), getattr(second, name), equal_nan=name == "score_onsets_quarters") for name in names)

@@ -122,7 +122,7 @@ def strong_targets(
         InputError: `outputs` is neither 12 nor 72, there is no frame, or the frame rate is not positive.
 
     >>> notes = PerformedNotes(np.array([0.25]), np.array([0.55]), np.array([60]), np.array([np.nan]))
-    >>> strong_targets(notes, frame_count=8, frames_per_second=10, outputs=12)[:, 0].tolist()
+    >>> strong_targets(notes, frame_count=8, frames_per_second=10.0, outputs=12)[:, 0].tolist()
     [0, 0, 0, 1, 1, 1, 0, 0]
     """
     _at_least_one(frame_count=frame_count)

@@ -27,7 +27,7 @@ def read_audio(path: Path | str, sample_rate: int = 22050) -> Float32[np.ndarray
     """Read an audio file as one channel (the mean of all) at `sample_rate` (Hz), full scale = 1.
 
     Reads what libsndfile reads, among it WAV, FLAC, Ogg Vorbis, Opus and MP3, at 8 to 768 kHz. Resampling is soxr's "HQ". The level
-    is left as it is. Memory: the samples at the file's own rate and at the new one, 4 bytes each (about 1 GB for an hour).
+    is left as it is. An hour at 44.1 kHz takes 0.3 GB for the result and about 1.2 GB more while it is read.
 
     Raises:
         InputError: the file is missing, no audio, cut off (its header promises more than it holds), empty, shorter than 1 s, silent

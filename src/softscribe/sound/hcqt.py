@@ -137,7 +137,7 @@ def hcqt(
     much higher than A4 = 440 Hz the recording is tuned; None estimates it. Harmonics that are powers of two apart share one constant-Q
     transform (librosa's), so the default's six channels cost three.
 
-    An hour at the default settings takes 0.8 GB for the result and about 1.5 GB more while it is computed.
+    An hour at the default settings takes 0.8 GB for the result and about 2 GB more while it is computed.
 
     Raises:
         InputError: no samples, values that are not finite, or a tuning out of range.
@@ -184,7 +184,7 @@ def estimate_tuning_semitones(samples: Float[np.ndarray, " samples"], settings: 
         InputError: no samples, or values that are not finite.
 
     >>> tone = np.sin(2 * np.pi * 444 * np.arange(22050) / 22050).astype(np.float32)  # 12 * log2(444 / 440) = 0.157
-    >>> abs(estimate_tuning_semitones(tone, HcqtSettings()) - 0.157) < 0.02
+    >>> abs(estimate_tuning_semitones(tone, HcqtSettings()) - 0.157) < 0.05
     True
     """
     _check_samples(samples)

@@ -43,7 +43,9 @@ class SegmentDataModule(pl.LightningDataModule):
         train, validation = annotated_segments(recordings, "train"), annotated_segments(recordings, "validation")
         for split, segments in (("train", train), ("validation", validation)):
             if not segments:
-                raise InputError(f"corpus: the split {split!r} has no segments. Remedy: more recordings, or a split column in manifest.csv.")
+                raise InputError(
+                    f"corpus: the split {split!r} has no segments. Remedy: more recordings, or a split column in manifest.csv."
+                )
         self.training_set = SegmentDataset(train, features, targets, transposition_semitones, seed)
         self.validation_set = SegmentDataset(validation, features, targets)
         self.batch_size = batch_size
@@ -69,7 +71,9 @@ class SegmentDataModule(pl.LightningDataModule):
         assert trainer is not None
         mine = range(trainer.global_rank, len(self.validation_set), trainer.world_size)
         draws = [(index, index) for index in mine]
-        return self._loader(self.validation_set, [draws[first : first + self.batch_size] for first in range(0, len(draws), self.batch_size)])
+        return self._loader(
+            self.validation_set, [draws[first : first + self.batch_size] for first in range(0, len(draws), self.batch_size)]
+        )
 
     def _loader(self, dataset: SegmentDataset, batches: BatchStream | list[list[tuple[int, int]]]) -> DataLoader[Item]:
         return DataLoader(

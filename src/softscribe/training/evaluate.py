@@ -63,7 +63,9 @@ def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", thre
     recordings = FeatureStore(Path(settings.store), HcqtSettings.from_dict(settings.features)).recordings()
     chosen = [prepared for prepared in recordings if prepared.recording.split == split and prepared.recording.truth is not None]
     if not chosen:
-        raise InputError(f"split={split}: no recording in it has a truth file. Remedy: add truth files, or another split, and prepare again.")
+        raise InputError(
+            f"split={split}: no recording in it has a truth file. Remedy: add truth files, or another split, and prepare again."
+        )
     threshold = card["threshold"] if threshold is None else threshold
     baseline_threshold = _baseline_threshold(recordings, card["outputs"])
     rows = []

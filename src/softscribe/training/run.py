@@ -16,7 +16,15 @@ from softscribe.errors import InputError
 from softscribe.evaluation import tune_threshold
 from softscribe.models import create_model, load_model, save_model
 from softscribe.sound import HcqtSettings
-from softscribe.training.checkpoints import BEST, LAST, AtomicCheckpointIO, StopOnSignal, checkpoint_callbacks, model_weights, read_checkpoint
+from softscribe.training.checkpoints import (
+    BEST,
+    LAST,
+    AtomicCheckpointIO,
+    StopOnSignal,
+    checkpoint_callbacks,
+    model_weights,
+    read_checkpoint,
+)
 from softscribe.training.curves import CurvesLogger
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.evaluate import predict_recording, recording_truth
@@ -71,7 +79,9 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
         seed=settings.seed,
     )
     if module.loss.needs_truth and any(prepared.recording.truth is None for prepared in recordings if prepared.recording.split != "test"):
-        raise InputError(f"loss={settings.loss['name']} needs a truth file for every recording. Remedy: a loss that needs none, such as sdtw.")
+        raise InputError(
+            f"loss={settings.loss['name']} needs a truth file for every recording. Remedy: a loss that needs none, such as sdtw."
+        )
     trainer = pl.Trainer(
         accelerator=trainer_settings.accelerator,
         devices=trainer_settings.devices,
@@ -107,11 +117,15 @@ def build_model(settings: dict[str, Any], features: HcqtSettings, outputs: int) 
     if settings.get("init"):
         source, card = load_model(Path(settings["init"]))
         if card["features"] != features.to_dict() or card["outputs"] != outputs:
-            raise InputError(f"model.init: {settings['init']} was trained on other features or outputs. Remedy: the same, or model.init=null.")
+            raise InputError(
+                f"model.init: {settings['init']} was trained on other features or outputs. Remedy: the same, or model.init=null."
+            )
         try:
             model.load_state_dict(source.state_dict())
         except RuntimeError as error:
-            raise InputError(f"model.init: {settings['init']} is another model ({card['model']}). Remedy: the same model settings.") from error
+            raise InputError(
+                f"model.init: {settings['init']} is another model ({card['model']}). Remedy: the same model settings."
+            ) from error
     return model
 
 

@@ -1,0 +1,91 @@
+"""A corpus of a few seconds, prepared: melodies of decaying harmonics, unevenly timed, with their scores and truth."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from softscribe.corpora import FeatureStore, Recording, Segment
+from softscribe.scores import PerformedNotes, Score
+from softscribe.sound import HcqtSettings
+from softscribe.training import TrainSettings
+from softscribe.training.module import OptimizerSettings
+from softscribe.training.segments import TargetSettings
+from softscribe.training.settings import TrainerSettings
+
+SAMPLE_RATE = 22_050
+SPLITS = ("train", "train", "train", "validation", "test")
+
+
+def _record(folder: Path, name: str, split: str, seed: int) -> Recording:
+    """Eight notes of one quarter each, played with uneven lengths, recorded as one segment."""
+    rng = np.random.default_rng(seed)
+    pitches = 60 + np.cumsum(rng.choice([-5, -3, -2, 2, 4, 7], size=8)) % 24
+    durations_seconds = rng.uniform(0.25, 0.7, size=8)
+    onsets_seconds = 0.2 + np.concatenate([[0], np.cumsum(durations_seconds)[:-1]])
+    end_seconds = float(onsets_seconds[-1] + durations_seconds[-1])
+    time = np.arange(int((end_seconds + 0.3) * SAMPLE_RATE)) / SAMPLE_RATE
+    samples = np.zeros(len(time))
+    for onset, duration, pitch in zip(onsets_seconds, durations_seconds, pitches, strict=True):
+        inside = (time >= onset) & (time < onset + duration)
+        frequency_hz = 440 * 2 ** ((pitch - 69) / 12)
+        tone = sum(0.6**k * np.sin(2 * np.pi * frequency_hz * (k + 1) * time[inside]) for k in range(5))
+        samples[inside] += 0.15 * tone * np.exp(-1.5 * (time[inside] - onset))
+    audio_path = folder / f"{name}.wav"
+    soundfile.write(audio_path, samples.astype(np.float32), SAMPLE_RATE)
+    quarters = np.arange(8.0)
+    score = Score(quarters, np.ones(8), pitches, np.zeros(8, dtype=np.int64), 8.0)
+    truth = PerformedNotes(onsets_seconds, onsets_seconds + durations_seconds, pitches, quarters)
+    segment = Segment("0000", float(onsets_seconds[0]), end_seconds, 0.0, score)
+    return Recording(name, audio_path, folder / f"{name}.csv", split, (segment,), truth)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def features() -> HcqtSettings:
+    return HcqtSettings()
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory, features: HcqtSettings) -> Path:
+    """The root of a feature store with five melodies."""
+    folder = tmp_path_factory.mktemp("melodies")
+    store = FeatureStore(folder / "store", features)
+    recordings = [_record(folder, f"melody{number}", split, seed=number) for number, split in enumerate(SPLITS)]
+    for recording in recordings:
+        store.write(recording)
+    store.set_corpus(recording.name for recording in recordings)
+    return folder / "store"
+
+
+@pytest.fixture
+def settings(store: Path, features: HcqtSettings, tmp_path: Path) -> TrainSettings:
+    """Settings of a run that takes seconds."""
+    return TrainSettings(
+        name="melodies",
+        runs=str(tmp_path / "runs"),
+        store=str(store),
+        features=features.to_dict(),
+        targets=TargetSettings(outputs=12, kind="stretched"),
+        model={"name": "mcnn", "channels": [8, 8, 8, 1]},
+        loss={
+            "name": "sdtw",
+            "gamma": {"start": 5.0, "end": 0.5, "shape": "geometric", "until": 0.7},
+            "diagonal_prior": {"start": 3.0, "end": 0.0, "shape": "linear", "until": 0.4},
+        },
+        optimizer=OptimizerSettings(learning_rate={"start": 1e-3, "end": 1e-4, "shape": "cosine"}),
+        trainer=TrainerSettings(
+            batch_size=2, steps=8, validation_interval_steps=4, checkpoint_interval_steps=2, pictures_every_validations=0
+        ),
+    )
+
+
+@pytest.fixture
+def run_folder(settings: TrainSettings, tmp_path: Path) -> Path:
+    """A run's folder with nothing but its config, as the command line leaves it before training."""
+    folder = tmp_path / "runs" / "melodies" / "one"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(settings)))
+    return folder

@@ -1,0 +1,153 @@
+"""Promises of a training run: the same seed gives the same bits, and neither kill -9 nor a signal changes what comes out."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from softscribe.errors import InputError
+from softscribe.training import TrainSettings, evaluate, train
+from softscribe.training.checkpoints import LAST, read_checkpoint
+from softscribe.training.curves import read_curves
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "weights.safetensors")
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture
+def uninterrupted(settings: TrainSettings, tmp_path: Path) -> Path:
+    folder = tmp_path / "uninterrupted"
+    train(settings, folder)
+    return folder
+
+
+def test_the_same_seed_gives_the_same_bits(settings: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
+    train(settings, tmp_path / "again")
+    assert same(weights(uninterrupted), weights(tmp_path / "again"))
+    assert (uninterrupted / "metrics.csv").read_bytes() == (tmp_path / "again" / "metrics.csv").read_bytes()
+    train(replace(settings, seed=1), tmp_path / "other")
+    assert not same(weights(uninterrupted), weights(tmp_path / "other"))
+
+
+def command_line(*words: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "softscribe.cli", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert path.exists(), process.communicate()
+
+
+def start_elsewhere(run_folder: Path) -> subprocess.Popen:
+    """Train in a process of its own, and return it once the first checkpoint stands."""
+    script = (
+        "import sys; from pathlib import Path; from softscribe.cli import _read_run, _run; folder = Path(sys.argv[1]);"
+        "sys.exit(_run(_read_run(folder), folder))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(run_folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(run_folder / "checkpoints" / LAST, process)
+    return process
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_ends_with_the_same_bits(uninterrupted: Path, run_folder: Path) -> None:
+    process = start_elsewhere(run_folder)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    step = read_checkpoint(run_folder / "checkpoints" / LAST)["global_step"]
+    assert 0 < step
+    resumed = command_line("train", f"resume={run_folder}")
+    output = resumed.communicate()
+    assert resumed.returncode == 0, output
+    assert same(weights(uninterrupted), weights(run_folder))
+    assert read_curves(uninterrupted / "metrics.csv")[-1] == read_curves(run_folder / "metrics.csv")[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_says_how_to_go_on(uninterrupted: Path, run_folder: Path, number: int, status: int) -> None:
+    process = start_elsewhere(run_folder)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == status, errors
+    assert f"softscribe train resume={run_folder}" in errors
+    resumed = command_line("train", f"resume={run_folder}")
+    output = resumed.communicate()
+    assert resumed.returncode == 0, output
+    assert same(weights(uninterrupted), weights(run_folder))
+
+
+def test_a_run_is_evaluated_on_pieces_it_never_saw(settings: TrainSettings, uninterrupted: Path) -> None:
+    result = evaluate(settings, uninterrupted)
+    assert 0 <= result["frame_f_measure"] <= 1
+    assert [row["file"] for row in result["files"]] == ["melody4"]
+    with pytest.raises(InputError, match="split"):
+        evaluate(settings, uninterrupted, split="nowhere")
+
+
+def test_weak_training_learns_the_melodies(settings: TrainSettings, tmp_path: Path) -> None:
+    """On its training pieces a short run beats the untrained network by far: the gradient points the right way."""
+    settings = replace(settings, trainer=replace(settings.trainer, steps=60, validation_interval_steps=30))
+    train(settings, tmp_path / "run")
+    assert evaluate(settings, tmp_path / "run", split="train")["frame_average_precision"] > 0.6
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
+    settings: TrainSettings, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Infinite features at every step: the run stops after the stated number of steps and names the files."""
+    from softscribe.training import segments
+
+    original = segments.compress
+    segments.compress = lambda magnitudes: original(magnitudes) * float("inf")
+    try:
+        with pytest.raises(InputError, match=r"in a row.*learning rate"):
+            train(settings, tmp_path / "run")
+    finally:
+        segments.compress = original
+    assert "melody" in capsys.readouterr().out
+    for tensor in read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["state_dict"].values():
+        assert torch.isfinite(tensor).all()
+
+
+def test_start_weights_come_from_another_model(settings: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
+    from softscribe.sound import HcqtSettings
+    from softscribe.training.run import build_model
+
+    model = build_model(settings.model | {"init": str(uninterrupted / "model")}, HcqtSettings.from_dict(settings.features), 12)
+    assert same(dict(model.state_dict()), weights(uninterrupted))
+    with pytest.raises(InputError, match=r"model\.init"):
+        build_model(settings.model | {"init": str(uninterrupted / "model")}, HcqtSettings.from_dict(settings.features), 72)
+
+
+def test_resuming_nothing_is_an_error_that_names_the_checkpoint(settings: TrainSettings, run_folder: Path) -> None:
+    with pytest.raises(InputError, match=r"last\.ckpt"):
+        train(settings, run_folder, resume=True)
+
+
+def test_a_broken_checkpoint_is_named(settings: TrainSettings, uninterrupted: Path) -> None:
+    path = uninterrupted / "checkpoints" / LAST
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"last\.ckpt"):
+        train(settings, uninterrupted, resume=True)

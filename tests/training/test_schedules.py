@@ -1,0 +1,47 @@
+"""Schedules are pure functions of progress: ends, order, shapes."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softscribe.errors import InputError
+from softscribe.training.schedules import Schedule
+
+positive = st.floats(1e-4, 1e4)
+
+
+@given(
+    start=positive, end=positive, shape=st.sampled_from(["linear", "geometric", "cosine"]), progress=st.lists(st.floats(0, 1), min_size=2)
+)
+def test_from_start_to_end_without_turning_back(start: float, end: float, shape: str, progress: list[float]) -> None:
+    schedule = Schedule(start=start, end=end, shape=shape, begin=0.2, until=0.8)
+    assert math.isclose(schedule(0.0), start) and math.isclose(schedule(0.2), start)
+    assert math.isclose(schedule(0.8), end) and math.isclose(schedule(1.0), end)
+    values = [schedule(share) for share in sorted(progress)]
+    direction = 1 if end >= start else -1
+    assert all(direction * (later - earlier) >= -1e-9 * max(start, end) for earlier, later in zip(values, values[1:], strict=False))
+
+
+def test_shapes_in_the_middle() -> None:
+    assert Schedule(start=1, end=100, shape="geometric")(0.5) == pytest.approx(10)
+    assert Schedule(start=1, end=100, shape="linear")(0.5) == pytest.approx(50.5)
+    assert Schedule(start=1, end=0, shape="cosine")(0.25) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
+    assert Schedule(start=3)(0.7) == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"start": 1, "end": 2},
+        {"start": 1, "end": 2, "shape": "sudden"},
+        {"start": 0, "end": 2, "shape": "geometric"},
+        {"start": 1, "end": 2, "shape": "linear", "until": 1.5},
+        {"start": 1, "end": 2, "shape": "linear", "begin": 0.5, "until": 0.5},
+        {"start": math.nan},
+    ],
+)
+def test_impossible_schedules_are_refused(arguments: dict) -> None:
+    with pytest.raises(InputError, match="schedule"):
+        Schedule(**arguments)
