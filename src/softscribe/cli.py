@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -186,7 +186,8 @@ def _evaluate(words: list[str]) -> int:
 
 
 def _transcribe(words: list[str]) -> int:
-    from softscribe.transcription import Transcriber, write_transcription
+    from softscribe.plots import plot_transcription, save
+    from softscribe.transcription import Transcriber, write_csv, write_midi, write_npz
 
     parser = argparse.ArgumentParser(prog="softscribe transcribe", description="Transcribe a recording with a trained model.")
     parser.add_argument("audio", type=Path, help="WAV, FLAC, OGG, MP3 or Opus")
@@ -196,8 +197,20 @@ def _transcribe(words: list[str]) -> int:
         parser.add_argument(f"--{kind}", action="store_true", help=f"write {kind}; without any of these all are written")
     options = parser.parse_args(words)
     kinds = [kind for kind in ("midi", "csv", "npz", "plot") if getattr(options, kind)] or ["midi", "csv", "npz", "plot"]
-    transcription = Transcriber.load(options.model).from_audio(options.audio)
-    for path in write_transcription(transcription, options.output, options.audio.stem, kinds):
+    transcriber = Transcriber.load(options.model)
+    magnitudes = transcriber.magnitudes_of(options.audio)
+    transcription = transcriber.from_magnitudes(magnitudes)
+    notes = transcription.notes()
+    writers: dict[str, tuple[str, Callable[[Path], object]]] = {
+        "midi": (".mid", lambda path: write_midi(notes, path, outputs=transcription.outputs)),
+        "csv": (".csv", lambda path: write_csv(notes, path)),
+        "npz": (".npz", lambda path: write_npz(transcription, path)),
+        "plot": (".png", lambda path: save(plot_transcription(transcription, notes, magnitudes, transcriber.settings, options.audio.name), path)),
+    }
+    for kind in kinds:
+        suffix, write = writers[kind]
+        path = options.output / (options.audio.stem + suffix)
+        write(path)
         print(path)
     return 0
 

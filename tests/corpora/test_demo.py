@@ -1,6 +1,7 @@
 """The built-in corpus: what its files promise each other, that a seed decides every byte, and that no melody crosses the splits."""
 
 import csv
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import soundfile
 from softscribe.corpora.demo import SAMPLE_RATE, write_demo_corpus
 from softscribe.corpora.manifest import ManifestRow, read_manifest
 from softscribe.corpora.performance import PerformanceSettings, perform
-from softscribe.corpora.pieces import Piece, assign_splits, cut, list_pieces, melodies
+from softscribe.corpora.pieces import Piece, assign_splits, cut, group_pieces, list_pieces, melodies
 from softscribe.errors import InputError
 from softscribe.scores import Score, read_performed_notes, read_score
 
@@ -50,7 +51,7 @@ def test_every_segment_is_within_the_limits_and_follows_the_one_before(recording
     for rows in recordings:
         for row in rows:
             assert 10 - 1e-9 <= row.audio_end_seconds - row.audio_start_seconds <= 30 + 1e-9
-        for before, after in zip(rows[:-1], rows[1:], strict=True):
+        for before, after in itertools.pairwise(rows):
             assert (before.audio_end_seconds, before.score_end_quarters) == (after.audio_start_seconds, after.score_start_quarters)
 
 
@@ -94,7 +95,7 @@ def test_audio_is_sane_and_sounds_where_the_truth_says(recordings: list[list[Man
 
 
 def test_truth_is_heard_at_the_pitch_and_time_it_states(recordings: list[list[ManifestRow]]) -> None:
-    """The spectrum at the performed pitches, against that at the same pitches half a second off and a tritone off."""
+    """The power at the performed pitches is less at any other time and far less a tritone off."""
     samples, _ = soundfile.read(recordings[0][0].audio)
     truth = read_performed_notes(recordings[0][0].truth)
 
@@ -106,17 +107,19 @@ def test_truth_is_heard_at_the_pitch_and_time_it_states(recordings: list[list[Ma
             total += float(np.abs(np.mean(part * np.hanning(len(part)) * np.exp(-phase))) ** 2) if len(part) else 0.0
         return total
 
-    assert power(0, 0) > 1.5 * max(power(0.5, 0), power(-0.5, 0))
+    assert power(0, 0) > 1.1 * max(power(shift, 0) for shift in (-1.0, -0.5, 0.5, 1.0))
     assert power(0, 0) > 5 * power(0, 6)
 
 
 def test_a_seed_decides_every_byte_whatever_the_number_of_jobs(corpus: Path, tmp_path: Path) -> None:
     write(tmp_path / "parallel", jobs=2)
     assert contents(tmp_path / "parallel") == contents(corpus)
-    write(tmp_path / "other", seed=1)
-    other = contents(tmp_path / "other")
-    assert all(other[name] != data for name, data in contents(corpus).items() if not name.startswith("scores/"))
-    assert all(other[name] == data for name, data in contents(corpus).items() if name.startswith("scores/"))
+    write(tmp_path / "other", seed=1, pieces=pieces_named(NAMES[0]))
+    same = {
+        path.parent.name: path.read_bytes() == (corpus / path.relative_to(tmp_path / "other")).read_bytes()
+        for path in (tmp_path / "other").rglob("bach*")
+    }
+    assert same == {"scores": True, "audio": False, "truth": False, "pieces": False}
 
 
 def test_a_second_run_writes_nothing_and_an_interrupted_one_goes_on(corpus: Path, tmp_path: Path) -> None:
@@ -198,42 +201,35 @@ def test_the_sizes_and_their_names() -> None:
     assert all(piece.name.replace("_", "").isalnum() for piece in full)
 
 
-def test_versions_and_settings_of_one_melody_never_cross_the_splits() -> None:
+def test_versions_and_settings_of_one_melody_stay_together() -> None:
     """Nine files: four settings of the Passion chorale (one under a flute's descant), two versions of BWV 112/5, three others."""
-    passion = ("bach_bwv244_15", "bach_bwv244_54", "bach_bwv248_5", "bach_bwv161_6")
-    others = ("bach_bwv66_6", "bach_bwv10_7", "bach_bwv112_5", "bach_bwv112_5_sc", "bach_bwv277")
-    pieces = pieces_named(*passion, *others)
+    passion = {"bach_bwv244_15", "bach_bwv244_54", "bach_bwv248_5", "bach_bwv161_6"}
+    versions = {"bach_bwv112_5", "bach_bwv112_5_sc"}
+    others = ("bach_bwv66_6", "bach_bwv10_7", "bach_bwv277")
+    pieces = pieces_named(*passion, *versions, *others)
     works = {piece.name: piece.work for piece in pieces}
     found = {piece.name: melodies(read_score(piece.path)) for piece in pieces}
-    # Many made-up pieces, so that all splits have room.
-    works |= {f"single {i}": f"single {i}" for i in range(100)}
-    splits = assign_splits(works, found, dict.fromkeys(works, 1.0))
-    assert splits.keys() == works.keys()
-    assert len({splits[name] for name in passion}) == 1
-    assert splits["bach_bwv112_5"] == splits["bach_bwv112_5_sc"]
-    shares = {split: list(splits.values()).count(split) / len(splits) for split in ("train", "validation", "test")}
-    assert shares == pytest.approx({"train": 0.7, "validation": 0.1, "test": 0.2}, abs=0.05)
-    assert assign_splits(dict(reversed(works.items())), found, dict.fromkeys(works, 1.0)) == splits
+    groups = group_pieces(works, found)
+    assert sorted(map(sorted, groups)) == sorted([sorted(passion), sorted(versions), *([name] for name in others)])
+    assert sorted(map(sorted, group_pieces(works, {}))) == sorted([sorted(versions), *([name] for name in (*passion, *others))])
 
 
-def test_a_melody_is_the_same_in_another_key_and_a_different_one_is_not_joined() -> None:
+def test_a_melody_is_the_same_in_another_key() -> None:
     score = read_score(pieces_named("bach_bwv66_6")[0].path)
-    transposed = melodies(score.transposed(3))
-    assert transposed == melodies(score)
-    other = melodies(read_score(pieces_named("bach_bwv277")[0].path))
-    works = {name: name for name in ("a", "b", "c", *map(str, range(40)))}
-    splits = {
-        (splits["a"], splits["b"], splits["c"])
-        for extra in range(12)
-        for splits in [
-            assign_splits(
-                works | {f"x{i}": f"x{i}" for i in range(extra)},
-                {"a": melodies(score), "b": transposed, "c": other},
-                dict.fromkeys(works | {f"x{i}": "" for i in range(extra)}, 1.0) | {"a": 4.0, "b": 4.0},
-            )
-        ]
-    }
-    assert all(first == second for first, second, _ in splits)
+    assert melodies(score.transposed(3)) == melodies(score)
+
+
+def test_splits_divide_the_music_but_no_group() -> None:
+    rng = np.random.default_rng(0)
+    seconds = {f"piece {i}": float(rng.uniform(20, 60)) for i in range(150)}
+    groups = [{f"piece {i}" for i in range(start, start + 3)} for start in range(0, 150, 3)]
+    splits = assign_splits(groups, seconds)
+    assert splits.keys() == seconds.keys()
+    assert all(len({splits[name] for name in group}) == 1 for group in groups)
+    for split, share in (("train", 0.7), ("validation", 0.1), ("test", 0.2)):
+        music = sum(length for name, length in seconds.items() if splits[name] == split)
+        assert music == pytest.approx(share * sum(seconds.values()), rel=0.25)
+    assert assign_splits(groups[::-1], seconds) == splits
 
 
 @pytest.mark.parametrize(("minimum", "maximum"), [(10.0, 30.0), (10.0, 12.0), (5.0, 40.0)])
@@ -259,7 +255,7 @@ def test_segments_begin_only_where_the_harmony_changes() -> None:
     quarters = np.arange(60.0)
     score = Score(quarters, np.ones(60), np.where(quarters % 6 < 3, 60, 67), np.zeros(60, int), 60.0)
     performance = perform(score, np.random.default_rng(0), PerformanceSettings(onsets_per_second=(1.0, 1.0)))
-    cuts = cut(performance, 5, 15, np.random.default_rng(0))
+    cuts = cut(performance, 5.0, 15.0, np.random.default_rng(0))
     assert len(cuts) > 3
     assert all(one.start_quarters % 3 == 0 for one in cuts)
 
@@ -267,7 +263,9 @@ def test_segments_begin_only_where_the_harmony_changes() -> None:
 def test_the_manifest_states_every_column(corpus: Path) -> None:
     with (corpus / "manifest.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = "audio,score,audio_start_seconds,audio_end_seconds,score_start_quarters,score_end_quarters,repeats,transpose_semitones,truth,split"
+    columns = (
+        "audio,score,audio_start_seconds,audio_end_seconds,score_start_quarters,score_end_quarters,repeats,transpose_semitones,truth,split"
+    )
     assert list(rows[0]) == columns.split(",")
     assert all(row[column] != "" for row in rows for column in row)
     assert all(not Path(row[column]).is_absolute() for row in rows for column in ("audio", "score", "truth"))

@@ -180,9 +180,3 @@ def test_a_bad_corpus_or_argument_is_refused_as_a_whole(tmp_path, add_pair):
     for options in ({"validation_fraction": 0.6, "test_fraction": 0.6}, {"longest_segment_seconds": 5.0}):
         with pytest.raises(InputError, match="Remedy"):
             read(tmp_path / "corpus", **options)
-
-
-def test_several_processes_find_the_same(tmp_path, add_pair):
-    for seed in range(3):
-        add_pair(f"p{seed}", seed=seed)
-    assert read(tmp_path / "corpus", jobs=2) == read(tmp_path / "corpus", jobs=1)

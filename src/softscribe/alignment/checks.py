@@ -9,7 +9,7 @@ from softscribe.alignment.steps import StepWeights
 
 
 def checked_counts(
-    cost: Tensor, frame_counts: Tensor | None, target_counts: Tensor | None, gamma: float, weights: StepWeights
+    cost: Tensor, frame_counts: Tensor | None, target_counts: Tensor | None, gamma: int | float, weights: StepWeights
 ) -> tuple[Tensor, Tensor]:
     """Check all arguments of soft-DTW and return both counts as int64. Shape: (B,), (B,)
 
@@ -33,7 +33,7 @@ def checked_counts(
     return frame_counts, target_counts
 
 
-def check_parameters(gamma: float, weights: StepWeights) -> None:
+def check_parameters(gamma: int | float, weights: StepWeights) -> None:
     """Raise ValueError if gamma is not positive and finite, or the weights are not named.
 
     >>> check_parameters(0.0, StepWeights())

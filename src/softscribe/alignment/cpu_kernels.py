@@ -10,6 +10,14 @@ import math
 import numpy as np
 from numba import njit, prange
 
+NEGLIGIBLE_EXCESS = 80.0  # exp(-80) = 2e-35, beside 1 nothing in float64, and yet not denormal (that is: slow) in float32
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def decay(excess: float) -> float:
+    """Return exp(-excess), 0 where that is negligible beside 1."""
+    return math.exp(-excess) if excess < NEGLIGIBLE_EXCESS else 0.0
+
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def forward_item(
@@ -23,12 +31,11 @@ def forward_item(
     frames, targets = cost.shape
     horizontal_weight, vertical_weight, diagonal_weight = weights / gamma
     horizontal_cost, vertical_cost, diagonal_cost = step_costs / gamma
-    # Accumulated costs along the anti-diagonals n + m = t - 2, t - 1 and t: at n + 1 stands the cell of frame n, infinity where there is none.
+    # Accumulated costs along the anti-diagonals n + m = t - 2, t - 1 and t: at n + 1 stands the cell of frame n, infinity where none is.
     # The cells of an anti-diagonal do not depend on each other, so that the processor works on several at once.
     before_last, last, here = np.full(frames + 1, np.inf), np.full(frames + 1, np.inf), np.full(frames + 1, np.inf)
     for t in range(frames + targets - 1):
         first = max(0, t - targets + 1)
-        here[first] = np.inf
         for n in range(first, min(frames, t + 1)):
             c = np.float64(cost[n, t - n])
             horizontal = last[n] + (horizontal_weight * c + horizontal_cost)
@@ -41,9 +48,9 @@ def forward_item(
             elif lowest == np.inf:  # no path reaches this cell
                 here[n + 1] = np.inf
             else:
-                into_horizontal = math.exp(lowest - horizontal)
-                into_vertical = math.exp(lowest - vertical)
-                total = into_horizontal + into_vertical + math.exp(lowest - diagonal)
+                into_horizontal = decay(horizontal - lowest)
+                into_vertical = decay(vertical - lowest)
+                total = into_horizontal + into_vertical + decay(diagonal - lowest)
                 here[n + 1] = lowest - math.log(total)
                 into_horizontal /= total
                 into_vertical /= total
@@ -51,7 +58,7 @@ def forward_item(
                 probabilities[n, t - n, 0] = into_horizontal
                 probabilities[n, t - n, 1] = into_vertical
         before_last, last, here = last, here, before_last
-    return last[frames]
+    return float(last[frames])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

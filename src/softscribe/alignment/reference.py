@@ -16,7 +16,7 @@ def reference_soft_dtw(
     frame_counts: Int[Tensor, " B"] | None = None,
     target_counts: Int[Tensor, " B"] | None = None,
     *,
-    gamma: float = 1.0,
+    gamma: int | float = 1.0,
     weights: StepWeights = EQUAL_WEIGHTS,
     cell_costs: Float[Tensor, "B N M"] | None = None,
 ) -> Float[Tensor, " B"]:
@@ -46,7 +46,7 @@ def reference_align(
     frame_counts: Int[Tensor, " B"] | None = None,
     target_counts: Int[Tensor, " B"] | None = None,
     *,
-    gamma: float = 1.0,
+    gamma: int | float = 1.0,
     weights: StepWeights = EQUAL_WEIGHTS,
 ) -> Alignment:
     """Return what `softscribe.alignment.align` returns, in float64 and by autograd.
@@ -63,7 +63,7 @@ def reference_align(
     return Alignment(losses, gradient, expected, path_cost, (path_cost - losses) / gamma)
 
 
-def _one_item(cost: Tensor, cell_costs: Tensor, gamma: float, weights: StepWeights) -> Tensor:
+def _one_item(cost: Tensor, cell_costs: Tensor, gamma: int | float, weights: StepWeights) -> Tensor:
     """D of the last cell, along the anti-diagonals n + m = t: the cells of one depend on the two before only.
 
     An anti-diagonal is a vector over n, with an element in front for n = -1 and infinity wherever there is no cell or no path.
@@ -85,7 +85,7 @@ def _one_item(cost: Tensor, cell_costs: Tensor, gamma: float, weights: StepWeigh
     return last[frames]
 
 
-def _softmin(values: Tensor, gamma: float) -> Tensor:
+def _softmin(values: Tensor, gamma: int | float) -> Tensor:
     """-gamma log sum exp(-values / gamma) over the first axis; infinite, with gradient 0, where all values are."""
     reached = torch.isfinite(values).any(dim=0)
     safe = torch.where(reached, values, 0.0)

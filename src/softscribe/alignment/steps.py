@@ -29,9 +29,9 @@ class StepWeights:
     StepWeights(horizontal=1.0, vertical=1.0, diagonal=2)
     """
 
-    horizontal: float = 1.0
-    vertical: float = 1.0
-    diagonal: float = 1.0
+    horizontal: int | float = 1.0
+    vertical: int | float = 1.0
+    diagonal: int | float = 1.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

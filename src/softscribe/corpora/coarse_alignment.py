@@ -2,9 +2,11 @@
 
 Two alignments by dynamic time warping are computed that err differently: one of unsmoothed chroma with the steps (1,1), (1,2), (2,1), which
 keep the tempo within a factor of two of the average, and one of chroma smoothed over a second with the steps (1,1), (1,0), (0,1), which can
-wait or jump. Against a reliable alignment of a 140 s violin movement each is off by .1 s in the median and by .2 to .3 s at the 90th
-percentile. A place is SURE where, throughout the seconds around it, the two agree and the music fits: the cost along the path is low in
-itself, and clearly lower than along the same path moved by some seconds.
+wait or jump. Their mean is used. A place is SURE where the two agree, there and on average in the seconds around it, and the music fits:
+the cost along the path is low in itself, and clearly lower than along the same path moved by some seconds.
+
+Measured on three movements for violin, whole and with a passage of 8 to 60 quarters of the score missing (75 runs): 348 segments cover
+78 % of the time; their ends are off by .06 s in the median and .16 s at the 90th percentile; one was wrong (it hid a missing passage).
 """
 
 from __future__ import annotations
@@ -24,11 +26,14 @@ CHROMA_HOP_SAMPLES = 1024
 POOLED_FRAMES = 4
 LARGEST_FRAME_COUNT = 4000
 """Longer recordings are averaged over more frames: the two matrices of the alignment stay below 0.5 GB."""
-SILENCE_LEVEL = 0.05
-"""Relative to the loud passages (95th percentile): below it the sound before the first and after the last note is not music."""
+LEVEL_HOP_SAMPLES = 256
+SILENCE_LEVEL = 0.03
+"""Root mean square, relative to the loud passages (95th percentile): -30 dB. What stays below it before the first and after the last note
+is not music: old recordings and pianos in halls have a floor of -36 dB."""
 
 AGREEMENT_SECONDS = 0.4
 NEIGHBOURHOOD_SECONDS = 2.0
+LONGEST_UNSURE_SECONDS = 4.0
 SHIFTS_SECONDS = (1.5, 2.0, 3.0, 4.5)
 LARGEST_COST = 0.4
 LEAST_MARGIN = 0.1
@@ -80,8 +85,8 @@ def audio_chroma(samples: Float[np.ndarray, " samples"], sample_rate: int) -> Au
         raise InputError("samples: none, or silence. Remedy: give a recording that sounds.")
     tuning = librosa.estimate_tuning(y=samples[: 60 * sample_rate], sr=sample_rate)
     fine = librosa.feature.chroma_cqt(y=samples, sr=sample_rate, hop_length=CHROMA_HOP_SAMPLES, tuning=tuning, norm=None)
-    level = fine.sum(axis=0)
-    sounding = np.flatnonzero(level > SILENCE_LEVEL * np.percentile(level, 95))
+    level = librosa.feature.rms(y=samples, frame_length=4 * LEVEL_HOP_SAMPLES, hop_length=LEVEL_HOP_SAMPLES)[0]
+    sounding = np.flatnonzero(level > SILENCE_LEVEL * np.percentile(level, 95)) * LEVEL_HOP_SAMPLES / sample_rate
     duration = len(samples) / sample_rate
     hop_seconds = CHROMA_HOP_SAMPLES / sample_rate
     pooled = max(POOLED_FRAMES, -(-fine.shape[1] // LARGEST_FRAME_COUNT))
@@ -89,8 +94,8 @@ def audio_chroma(samples: Float[np.ndarray, " samples"], sample_rate: int) -> Au
     return AudioChroma(
         padded.reshape(12, -1, pooled).mean(axis=2),
         1 / (pooled * hop_seconds),
-        float(max(0.0, (sounding[0] - 0.5) * hop_seconds)),
-        float(min(duration, (sounding[-1] + 0.5) * hop_seconds)),
+        float(sounding[0]),
+        float(min(duration, sounding[-1])),
         duration,
     )
 
@@ -136,7 +141,8 @@ def align_coarsely(audio: AudioChroma, score: Score) -> CoarseAlignment:
 
     frame_cost, margin = _cost_and_margin(cost, bounded, audio.frames_per_second)
     at_frames = np.clip(np.interp(positions, *bounded).astype(int), 0, frame_count - 1)
-    agree = _throughout(np.abs(seconds - other_seconds) * 2 <= AGREEMENT_SECONDS, seconds)
+    apart = 2 * np.abs(seconds - other_seconds)
+    agree = (apart <= AGREEMENT_SECONDS) & (_mean_around(apart, seconds) <= AGREEMENT_SECONDS)
     sure = agree & (frame_cost[at_frames] <= LARGEST_COST) & (margin[at_frames] >= LEAST_MARGIN)
     return CoarseAlignment(quarters, seconds, sure, float(frame_cost.mean()))
 
@@ -144,8 +150,8 @@ def align_coarsely(audio: AudioChroma, score: Score) -> CoarseAlignment:
 def guess_segments(audio: AudioChroma, score: Score, longest_segment_seconds: float = 30.0) -> tuple[tuple[Segment, ...], float]:
     """Cut a recording and its score into segments of 10 s to `longest_segment_seconds` at sure places of their coarse alignment.
 
-    Cuts are made at onsets, after a rest or where no note is held over rather than elsewhere. As much as possible is covered; stretches
-    that do not lie between two sure places, or in which less than half of the onsets are sure, are left out.
+    Cuts are made at onsets, after a rest or where no note is held over rather than elsewhere. As much as possible is covered;
+    what lies in no row of sure places, at most 4 s apart from each other, is left out.
 
     Returns:
         The segments, and how many seconds of the sounding part of the recording they leave out. Both ends of the score are sure as far
@@ -173,9 +179,10 @@ def guess_segments(audio: AudioChroma, score: Score, longest_segment_seconds: fl
     return segments, audio.end_seconds - audio.start_seconds - covered
 
 
-def _smooth(chroma: Float[np.ndarray, "12 frames"], window_frames: int) -> Float[np.ndarray, "12 frames"]:
+def _smooth(rows: Float[np.ndarray, "rows frames"], window_frames: int) -> Float[np.ndarray, "rows frames"]:
+    """Each row's mean in a Hann window of an odd number of frames."""
     window = np.hanning(window_frames + 2)[1:-1]
-    return np.stack([np.convolve(np.pad(row, window_frames // 2, mode="edge"), window / window.sum(), mode="valid") for row in chroma])
+    return np.stack([np.convolve(np.pad(row, window_frames // 2, mode="edge"), window / window.sum(), mode="valid") for row in rows])
 
 
 def _cost(heard: Float[np.ndarray, "12 N"], written: Float[np.ndarray, "12 M"]) -> Float[np.ndarray, "N M"]:
@@ -214,12 +221,12 @@ def _cost_and_margin(
     return along, shifted - along
 
 
-def _throughout(holds: Bool[np.ndarray, " positions"], seconds: Float[np.ndarray, " positions"]) -> Bool[np.ndarray, " positions"]:
-    """Whether `holds` is true at all positions within the neighbourhood of each."""
-    failures = np.concatenate([[0], np.cumsum(~holds)])
+def _mean_around(values: Float[np.ndarray, " positions"], seconds: Float[np.ndarray, " positions"]) -> Float[np.ndarray, " positions"]:
+    """The mean of `values` over all positions within the neighbourhood of each."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
     first = np.searchsorted(seconds, seconds - NEIGHBOURHOOD_SECONDS)
     last = np.searchsorted(seconds, seconds + NEIGHBOURHOOD_SECONDS, side="right")
-    return np.asarray(failures[last] == failures[first])
+    return np.asarray((sums[last] - sums[first]) / (last - first))
 
 
 def _unclarity(score: Score, quarters: Float[np.ndarray, " positions"]) -> Float[np.ndarray, " positions"]:
@@ -235,28 +242,27 @@ def _choose_cuts(
     alignment: CoarseAlignment, unclarity: Float[np.ndarray, " positions"], longest_segment_seconds: float
 ) -> list[tuple[int, int]]:
     """Segments as (start, end) positions that cover the most, by dynamic programming over the sure positions."""
-    seconds = alignment.seconds
-    sure_before = np.concatenate([[0], np.cumsum(alignment.sure)])
     candidates = np.flatnonzero(alignment.sure)
-    gain = np.zeros(len(candidates) + 1)  # gain[i]: of the best segments that end at or before candidate i - 1
+    seconds, unclarity = alignment.seconds[candidates], unclarity[candidates]
+    # No segment reaches across a gap: a passage that one of the two lacks would hide in it.
+    gaps = np.diff(seconds, prepend=seconds[:1]) > LONGEST_UNSURE_SECONDS
+    stretch_starts = np.maximum.accumulate(np.where(gaps, np.arange(len(candidates)), 0))
+    gain = np.zeros(len(candidates) + 1)  # gain[i]: seconds covered by the best segments that end before candidate i
     start_of = np.full(len(candidates) + 1, -1)
-    for index, end in enumerate(candidates):
-        gain[index + 1] = gain[index]
-        first = np.searchsorted(seconds[candidates], seconds[end] - longest_segment_seconds)
-        last = np.searchsorted(seconds[candidates], seconds[end] - SHORTEST_SEGMENT_SECONDS, side="right")
-        starts = candidates[first:last]
-        if not len(starts):
+    for end in range(len(candidates)):
+        gain[end + 1] = gain[end]
+        first = max(stretch_starts[end], np.searchsorted(seconds, seconds[end] - longest_segment_seconds))
+        last = np.searchsorted(seconds, seconds[end] - SHORTEST_SEGMENT_SECONDS, side="right")
+        if first >= last:
             continue
-        gains = gain[first + 1 : last + 1] + seconds[end] - seconds[starts] - (unclarity[starts] + unclarity[end]) / 2
-        gains[2 * (sure_before[end] - sure_before[starts]) < end - starts] = -np.inf
+        gains = gain[first + 1 : last + 1] + seconds[end] - seconds[first:last] - (unclarity[first:last] + unclarity[end]) / 2
         best = int(np.argmax(gains))
-        if gains[best] > gain[index + 1]:
-            gain[index + 1], start_of[index + 1] = gains[best], first + best
+        if gains[best] > gain[end + 1]:
+            gain[end + 1], start_of[end + 1] = gains[best], first + best
     chosen, index = [], len(candidates)
     while index > 0:
-        if start_of[index] < 0:
-            index -= 1
-        else:
-            chosen.append((int(candidates[start_of[index]]), int(candidates[index - 1])))
-            index = int(start_of[index]) + 1
+        start = int(start_of[index])
+        if start >= 0:
+            chosen.append((int(candidates[start]), int(candidates[index - 1])))
+        index = start + 1 if start >= 0 else index - 1
     return chosen[::-1]

@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from softscribe.corpora.manifest import ManifestRow, write_manifest
 from softscribe.corpora.performance import perform
-from softscribe.corpora.pieces import Cut, Piece, Size, assign_splits, cut, list_pieces, melodies
+from softscribe.corpora.pieces import Cut, Piece, assign_splits, cut, group_pieces, list_pieces, melodies
 from softscribe.corpora.recordings import SPLITS
 from softscribe.corpora.rendering import render
 from softscribe.corpora.soundfont import SoundFont, installed_soundfont
@@ -42,7 +42,7 @@ _FILES = {"audio": ".flac", "scores": ".csv", "truth": ".csv", "pieces": ".json"
 def write_demo_corpus(
     directory: Path,
     *,
-    size: Size = "small",
+    size: str = "small",
     minimum_segment_seconds: float = 10.0,
     maximum_segment_seconds: float = 30.0,
     seed: int = 0,
@@ -80,11 +80,11 @@ def write_demo_corpus(
     manifest, settings_path = directory / "manifest.csv", directory / "settings.json"
     if manifest.exists() and not (directory / "pieces").is_dir():
         raise InputError(f"{manifest}: belongs to a corpus that is not the built-in one. Remedy: choose another folder for the demo.")
-    settings = {
+    settings: dict[str, Any] = {
         "size": size,
         "seed": seed,
-        "minimum_segment_seconds": minimum_segment_seconds,
-        "maximum_segment_seconds": maximum_segment_seconds,
+        "minimum_segment_seconds": float(minimum_segment_seconds),
+        "maximum_segment_seconds": float(maximum_segment_seconds),
     }
     piece_settings = {**settings, "size": "any", "versions": _versions()}
     settings["hash"] = _hash({**piece_settings, "pieces": [piece.name for piece in pieces]})
@@ -93,8 +93,11 @@ def write_demo_corpus(
     if not missing and manifest.exists() and _read_json(settings_path).get("hash") == settings["hash"]:
         return manifest
 
-    settings_path.unlink(missing_ok=True)
-    manifest.unlink(missing_ok=True)
+    try:
+        for path in (settings_path, manifest):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be replaced ({error.strerror}). Remedy: choose another folder for the demo corpus.") from error
     work = (joblib.delayed(_write_piece)(piece, directory, piece_settings) for piece in missing)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("pieces"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -155,7 +158,7 @@ def _write_manifest(records: list[dict[str, Any]], directory: Path, settings: di
     cuts = {name: [Cut(**one) for one in record["cuts"]] for name, record in accepted.items()}
     seconds = {name: sum(one.end_seconds - one.start_seconds for one in own) for name, own in cuts.items()}
     works = {name: record["work"] for name, record in accepted.items()}
-    splits = assign_splits(works, {name: record["melodies"] for name, record in accepted.items()}, seconds)
+    splits = assign_splits(group_pieces(works, {name: record["melodies"] for name, record in accepted.items()}), seconds)
     rows = [
         ManifestRow(
             audio=_paths(directory, name)["audio"],
@@ -179,7 +182,7 @@ def _write_manifest(records: list[dict[str, Any]], directory: Path, settings: di
     return directory / "manifest.csv"
 
 
-def _figures(cuts: dict[str, list[Cut]], seconds: dict[str, float]) -> dict[str, float]:
+def _figures(cuts: dict[str, list[Cut]], seconds: dict[str, float]) -> dict[str, int | float]:
     """How much music, and at how many distinct instants it is tied to its score: a piece's segments follow each other."""
     minutes = sum(seconds[name] for name in cuts) / 60
     segments = sum(map(len, cuts.values()))
@@ -218,7 +221,11 @@ def _complete_record(directory: Path, piece: Piece, expected_hash: str) -> dict[
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}  # what cannot be read is written anew
+    return content if isinstance(content, dict) else {}
 
 
 def _remove_others(directory: Path, names: set[str]) -> None:

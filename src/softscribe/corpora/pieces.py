@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib.util
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -17,8 +16,6 @@ from softscribe.corpora.recordings import Split
 from softscribe.errors import InputError
 from softscribe.scores import Score, unique_targets
 from softscribe.scores.notes import SAME_TIME_QUARTERS
-
-Size = Literal["small", "full"]
 
 _SMALL_CHORALES = 72
 # Short scores of other kinds, quick to parse, for the small corpus.
@@ -66,7 +63,7 @@ class Cut:
     end_quarters: float
 
 
-def list_pieces(size: Size) -> list[Piece]:
+def list_pieces(size: str) -> list[Piece]:
     """The pieces of a size, sorted by name: the small corpus holds 72 chorales, drawn once for all, and four other movements.
 
     Raises:
@@ -74,7 +71,7 @@ def list_pieces(size: Size) -> list[Piece]:
 
     >>> pieces = list_pieces("small")
     >>> len(pieces), pieces[0].name, pieces[0].work
-    (76, 'bach_bwv102_7', 'bwv102.7')
+    (76, 'bach_bwv111_6', 'bwv111.6')
     """
     if size not in ("small", "full"):
         raise InputError(f"size={size!r}: unknown. Remedy: small or full.")
@@ -169,19 +166,15 @@ def melodies(score: Score) -> list[list[int]]:
     return result
 
 
-def assign_splits(
-    works: Mapping[str, str], chorale_melodies: Mapping[str, list[list[int]]], seconds: Mapping[str, float]
-) -> dict[str, Split]:
-    """Put about 20 % of the music into test, 10 % into validation, the rest into training, by a rule without chance.
+def group_pieces(works: Mapping[str, str], chorale_melodies: Mapping[str, list[list[int]]]) -> list[set[str]]:
+    """Put together what must not be divided between splits: pieces of one work, and chorales on one melody.
 
-    Pieces of one work stay together, and so do chorales on one melody: any part of the one holds half of the six-interval words of
-    a part of the other. (In music21's corpus this brings together all eleven settings of the Passion chorale, one under a descant.)
-    Groups come in the order of a hash of their first name; each goes where it still fits.
+    Two chorales are on one melody if a part of the one holds half of the six-interval words of a part of the other. In music21's corpus
+    this brings together all eleven settings of the Passion chorale, one of them under a descant.
 
     Args:
         works: the work of each piece, by name.
         chorale_melodies: `melodies` of each chorale, by name; other pieces have none.
-        seconds: the length of each piece, by name.
     """
     words = {name: [found for part in parts if (found := _words(part))] for name, parts in chorale_melodies.items()}
 
@@ -195,14 +188,26 @@ def assign_splits(
     for name in sorted(works):
         joined = [group for group in groups if any(related(name, other) for other in group)]
         groups = [group for group in groups if group not in joined] + [{name}.union(*joined)]
-    room: dict[Split, float] = {split: share * sum(seconds[name] for name in works) for split, share in _SHARES.items()}
+    return groups
+
+
+def assign_splits(groups: Sequence[set[str]], seconds: Mapping[str, float]) -> dict[str, Split]:
+    """Put about 20 % of the music into test, 10 % into validation, the rest into training, by a rule without chance.
+
+    Groups come in the order of a hash of their first name; each goes where it still fits: test, else validation, else training.
+
+    >>> assign_splits([{"a"}, {"b", "c"}, {"d"}], {"a": 60.0, "b": 30.0, "c": 30.0, "d": 480.0})
+    {'b': 'test', 'c': 'test', 'd': 'train', 'a': 'test'}
+    """
+    total = sum(seconds[name] for group in groups for name in group)
+    room: dict[Split, float] = {split: share * total for split, share in _SHARES.items()}
     result: dict[str, Split] = {}
     for group in sorted(groups, key=lambda group: zlib.crc32(min(group).encode())):
         length = sum(seconds[name] for name in group)
         split: Split = next((split for split in room if length <= room[split]), "train")
         if split in room:
             room[split] -= length
-        result |= dict.fromkeys(group, split)
+        result |= dict.fromkeys(sorted(group), split)
     return result
 
 

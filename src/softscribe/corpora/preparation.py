@@ -196,7 +196,7 @@ def _guesses(accepted: Sequence[tuple[Recording, float | None]]) -> list[Text]:
             left_out = "" if duration_seconds is None else f" of {duration_seconds:.0f}"
             lines.append(
                 f"Warning: {recording.name}: its {len(recording.segments)} segments were guessed by a coarse alignment; they cover "
-                f"{recording.annotated_seconds:.0f}{left_out} s. Give segments in a manifest.csv if you know better."
+                f"{recording.annotated_seconds:.0f}{left_out} s. If little, try the other `repeats` or give segments in a manifest.csv."
             )
     return [Text(line, style="yellow") for line in lines]
 

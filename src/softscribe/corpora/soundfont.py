@@ -21,15 +21,25 @@ from scipy.signal import resample_poly
 from softscribe.corpora.sampler_kernels import SILENCE, VOICE, add_voices
 from softscribe.errors import InputError
 
-_RECORDS = {
+_RECORDS: dict[bytes, Any] = {
     b"phdr": [("name", "S20"), ("program", "<u2"), ("bank", "<u2"), ("bag", "<u2"), ("unused", "<u4", 3)],
     b"pbag": [("generator", "<u2"), ("modulator", "<u2")],
     b"pgen": [("operator", "<u2"), ("amount", "<i2")],
     b"inst": [("name", "S20"), ("bag", "<u2")],
     b"ibag": [("generator", "<u2"), ("modulator", "<u2")],
     b"igen": [("operator", "<u2"), ("amount", "<i2")],
-    b"shdr": [("name", "S20"), ("start", "<u4"), ("end", "<u4"), ("loop_start", "<u4"), ("loop_end", "<u4"), ("rate", "<u4")]
-    + [("pitch", "u1"), ("correction", "i1"), ("link", "<u2"), ("type", "<u2")],
+    b"shdr": [
+        ("name", "S20"),
+        ("start", "<u4"),
+        ("end", "<u4"),
+        ("loop_start", "<u4"),
+        ("loop_end", "<u4"),
+        ("rate", "<u4"),
+        ("pitch", "u1"),
+        ("correction", "i1"),
+        ("link", "<u2"),
+        ("type", "<u2"),
+    ],
 }
 # Generators by their number in the specification (section 8.1.2).
 _CUTOFF, _RESONANCE, _PAN, _DELAY, _ATTACK, _HOLD, _DECAY, _SUSTAIN, _RELEASE = 8, 9, 17, 33, 34, 35, 36, 37, 38
@@ -87,7 +97,7 @@ class SoundFont:
             data = path.read_bytes()
             chunks = dict(_chunks(data, 12, len(data)))
             samples = np.frombuffer(chunks[b"smpl"], "<i2").astype(np.float32) / 32768
-            tables = {name: np.frombuffer(chunks[name], np.dtype(fields)) for name, fields in _RECORDS.items()}  # type: ignore[arg-type]
+            tables = {name: np.frombuffer(chunks[name], np.dtype(fields)) for name, fields in _RECORDS.items()}
             if data[:4] + data[8:12] != b"RIFFsfbk":
                 raise ValueError("it does not begin as a SoundFont does")
             return cls(samples, dict(_programs(tables)))

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from softscribe.errors import InputError
 from softscribe.files import replacing
+from softscribe.scores.targets import LOWEST_PITCH
 from softscribe.sound import HcqtSettings
 
 INK = "#22283a"
@@ -56,7 +57,7 @@ class Panel:
 def stack(heights_inches: Sequence[float], width_inches: float, title: str) -> tuple[Figure, list[Panel]]:
     """Return a figure of panels above each other, all as wide as each other and with one x axis."""
     figure = Figure(figsize=(width_inches, sum(heights_inches) + 0.42 * len(heights_inches) + 0.6), layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(h_pad=0.03, w_pad=0.03, wspace=0.005)  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(h_pad=0.05, w_pad=0.05, wspace=0.005)  # type: ignore[union-attr, call-arg]
     grid = figure.add_gridspec(len(heights_inches), 2, height_ratios=list(heights_inches), width_ratios=[width_inches, 0.11])
     panels: list[Panel] = []
     for row in range(len(heights_inches)):
@@ -66,6 +67,7 @@ def stack(heights_inches: Sequence[float], width_inches: float, title: str) -> t
         style(axes)
         axes.tick_params(labelbottom=row == len(heights_inches) - 1)
         panels.append(Panel(axes, side))
+    figure.align_ylabels([panel.axes for panel in panels])
     if title:
         figure.suptitle(title, x=0.008, ha="left", fontsize=12, fontweight="bold", color=INK)
     return figure, panels
@@ -92,7 +94,7 @@ def show_frames(
     row_height: float = 1.0,
     largest: float | None = None,
 ) -> AxesImage:
-    """Draw one column for each frame, upwards; row r is centred at lowest_row + r * row_height. 0 is the first colour, `largest` the last."""
+    """Draw a column for each frame, row r centred at lowest_row + r * row_height; 0 gets the first colour, `largest` the last."""
     frames, rows = values.shape
     frames_per_column = math.ceil(frames / MOST_COLUMNS)
     columns = np.maximum.reduceat(values, np.arange(0, frames, frames_per_column), axis=0)
@@ -116,7 +118,7 @@ def show_frames(
 def show_outputs(axes: Axes, values: Shaped[np.ndarray, "frames outputs"], frames_per_second: float, colors: Colormap | str) -> AxesImage:
     """Draw a roll of 12 pitch classes or 72 pitches, its rows named; values in [0, 1]."""
     outputs = values.shape[1]
-    image = show_frames(axes, values, frames_per_second, colors, lowest_row=0 if outputs == 12 else 24, largest=1.0)
+    image = show_frames(axes, values, frames_per_second, colors, lowest_row=0.0 if outputs == 12 else float(LOWEST_PITCH), largest=1.0)
     name_rows(axes, outputs)
     return image
 
@@ -128,8 +130,8 @@ def name_rows(axes: Axes, outputs: int) -> None:
         axes.set_ylabel("pitch class", fontsize=8, color=INK)
         axes.set_ylim(-0.5, 11.5)
     else:
-        name_cs(axes, 24, 24 + outputs)
-        axes.set_ylim(23.5, 23.5 + outputs)
+        name_cs(axes, LOWEST_PITCH, LOWEST_PITCH + outputs)
+        axes.set_ylim(LOWEST_PITCH - 0.5, LOWEST_PITCH + outputs - 0.5)
     axes.tick_params(axis="y", length=0)
 
 
@@ -141,6 +143,13 @@ def name_cs(axes: Axes, first_pitch: int, end_pitch: int) -> None:
     axes.tick_params(axis="y", length=0)
     for pitch in cs:
         axes.axhline(pitch - 0.5, color=MUTED, linewidth=0.4, alpha=0.5)
+
+
+def zoom_pitches(axes: Axes, sounding: Shaped[np.ndarray, " outputs"]) -> None:
+    """Let the roll of 72 pitches show what sounds, with three semitones above and below; 12 pitch classes are always shown whole."""
+    used = np.flatnonzero(sounding)
+    if len(sounding) != 12 and len(used):
+        axes.set_ylim(LOWEST_PITCH + used[0] - 3.5, LOWEST_PITCH + used[-1] + 3.5)
 
 
 def show_cqt(axes: Axes, features: Shaped[np.ndarray, "frames bins"], frames_per_second: float, settings: HcqtSettings) -> AxesImage:
@@ -162,10 +171,10 @@ def color_bar(panel: Panel, image: AxesImage, label: str) -> None:
     """Explain an image's colours at the panel's right side."""
     panel.side.set_axis_on()
     bar = panel.axes.figure.colorbar(image, cax=panel.side)
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.locator = MaxNLocator(4)
+    bar.outline.set_visible(False)
+    bar.locator = MaxNLocator(2 if image.get_clim() == (0.0, 1.0) else 3)
     bar.update_ticks()
-    bar.ax.tick_params(labelsize=7, length=2, colors=MUTED)
+    bar.ax.tick_params(labelsize=7, length=2, color=MUTED, labelcolor=INK)
     bar.set_label(label, fontsize=8, color=INK)
 
 

@@ -15,7 +15,7 @@ PANELS_PER_ROW = 3
 _COLORS = (HEARD, WRITTEN, TRUE, MUTED)
 
 
-def plot_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str = "") -> Figure:
+def plot_curves(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: str = "") -> Figure:
     """Draw metrics over the steps of a training, each in a panel of its own.
 
     Names such as "train/cost" and "validation/cost" share the panel "cost", in a colour for each.
@@ -43,14 +43,16 @@ def plot_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], t
     figure = Figure(figsize=(4.0 * columns + 0.4, 2.3 * rows + 0.5), layout="constrained", facecolor="white")
     if title:
         figure.suptitle(title, x=0.008, ha="left", fontsize=12, fontweight="bold", color=INK)
+    origins = list(dict.fromkeys(name.rpartition("/")[0] for name in curves))
     first: Axes | None = None
     for number, (metric, names) in enumerate(panels.items()):
         axes = figure.add_subplot(rows, columns, number + 1, sharex=first)
         first = first or axes
         style(axes)
-        head(axes, metric.replace("_", " "))
-        for name, color in zip(names, _COLORS * math.ceil(len(names) / len(_COLORS)), strict=False):
-            _draw_curve(axes, *curves[name], color, name.rpartition("/")[0])
+        head(axes, (metric if len(names) > 1 else names[0].replace("/", ": ")).replace("_", " "))
+        for name in names:
+            origin = name.rpartition("/")[0]
+            _draw_curve(axes, *curves[name], _COLORS[origins.index(origin) % len(_COLORS)], origin)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(color="#e6e8ee", linewidth=0.6)
         if len(names) > 1:
@@ -60,7 +62,7 @@ def plot_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], t
     return figure
 
 
-def _draw_curve(axes: Axes, steps: Sequence[float], values: Sequence[float], color: str, label: str) -> None:
+def _draw_curve(axes: Axes, steps: Sequence[int], values: Sequence[float], color: str, label: str) -> None:
     """Draw a line; with few points, show them, since a curve of one point would be invisible."""
     marker = "o" if len(steps) <= 30 else None
     finite = np.where(np.isfinite(values), values, np.nan)

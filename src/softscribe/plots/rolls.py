@@ -19,6 +19,7 @@ from softscribe.plots.canvas import (
     show_outputs,
     stack,
     time_axis,
+    zoom_pitches,
 )
 from softscribe.sound import HcqtSettings, compress
 from softscribe.transcription import TranscribedNotes, Transcription, output_pitches
@@ -87,9 +88,8 @@ def plot_transcription(
     head(decoded.axes, f"Notes: {len(notes)}, from activations of at least {transcription.threshold:.2f}")
     _draw_notes(decoded.axes, notes, outputs)
     name_rows(decoded.axes, outputs)
-    if outputs != 12 and len(notes):
-        for panel in (heard, decoded):
-            panel.axes.set_ylim(notes.pitches.min() - 3.5, notes.pitches.max() + 3.5)
+    for panel in (heard, decoded):
+        zoom_pitches(panel.axes, np.isin(transcription.pitches, notes.pitches))
     time_axis(decoded.axes, len(activations), frames_per_second)
     return figure
 

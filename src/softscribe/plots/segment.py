@@ -5,12 +5,12 @@ from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from softscribe.errors import InputError
 from softscribe.plots.canvas import (
     HEARD,
     INK,
-    MUTED,
     TRUE,
     WRITTEN,
     check_frame_rate,
@@ -24,6 +24,7 @@ from softscribe.plots.canvas import (
     show_outputs,
     stack,
     time_axis,
+    zoom_pitches,
 )
 from softscribe.sound import HcqtSettings
 from softscribe.transcription import output_pitches
@@ -47,9 +48,9 @@ def plot_segment(
 
     From top to bottom: the constant-Q transform; the activations; the truth, if it is known; the targets as they are given, spread evenly
     over the segment; the targets where the alignment puts them (each frame the mean of its targets, weighted by the expected
-    alignment); the cost matrix, targets upwards, with the expected alignment over it; and how the alignment moves, frame by frame, on
-    a logarithmic scale. Its curves: how many targets are passed in a frame (a collapsed alignment passes tens of them in one), how
-    many frames the frame's target lasts, and between how many targets the alignment wavers (the exponential of its entropy in nats).
+    alignment); the cost matrix, targets upwards, with the expected alignment over it; and two curves that tell whether the alignment is
+    healthy, in note sets, since equal neighbours among the targets are one: how many of them share a frame (the exponential of the
+    entropy in nats; above 3, the alignment is blurred, or has collapsed onto this frame), and how many frames the frame's own lasts.
 
     Args:
         features: log-compressed HCQT; what exceeds the N frames, equally before and after, is context and is not drawn.
@@ -80,18 +81,22 @@ def plot_segment(
     head(panel["heard"].axes, "Activations: what the network hears")
     color_bar(panel["heard"], show_outputs(panel["heard"].axes, activations, frames_per_second, shades(HEARD)), "activation")
     if truth is not None:
-        head(panel["truth"].axes, "Truth (not used in training)")
+        head(panel["truth"].axes, "Truth")
         show_outputs(panel["truth"].axes, truth, frames_per_second, shades(TRUE))
     targets = len(weak_targets)
-    head(panel["written"].axes, f"Weak targets: {targets} in their order, spread evenly")
+    head(panel["written"].axes, f"Weak targets as given: {targets}")
     evenly = weak_targets[np.arange(frames) * targets // frames]
     show_outputs(panel["written"].axes, evenly, frames_per_second, shades(WRITTEN))
     head(panel["aligned"].axes, "Weak targets, aligned: what the loss asks for")
     show_outputs(panel["aligned"].axes, _share(expected_alignment) @ weak_targets, frames_per_second, shades(WRITTEN))
+    seen = [activations >= 0.5, weak_targets > 0, *([truth > 0] if truth is not None else [])]
+    sounding = np.asarray(np.concatenate(seen).any(axis=0))
+    for name in set(panel) & {"heard", "truth", "written", "aligned"}:
+        zoom_pitches(panel[name].axes, sounding)
     head(panel["cost"].axes, "Cost matrix, with the expected alignment")
     color_bar(panel["cost"], _draw_alignment(panel["cost"].axes, cost, expected_alignment, frames_per_second), "cost")
-    head(panel["curves"].axes, "How the alignment moves")
-    _draw_curves(panel["curves"].axes, expected_alignment, frames_per_second)
+    head(panel["curves"].axes, "Health of the alignment")
+    _draw_curves(panel["curves"].axes, weak_targets, expected_alignment, frames_per_second)
     time_axis(panel["curves"].axes, frames, frames_per_second)
     return figure
 
@@ -102,7 +107,9 @@ def _share(expected_alignment: Float[np.ndarray, "N M"]) -> Float[np.ndarray, "N
     return expected_alignment / np.maximum(total, np.finfo(np.float32).tiny)
 
 
-def _draw_alignment(axes: Axes, cost: Float[np.ndarray, "N M"], expected_alignment: Float[np.ndarray, "N M"], frames_per_second: float):  # type: ignore[no-untyped-def]
+def _draw_alignment(
+    axes: Axes, cost: Float[np.ndarray, "N M"], expected_alignment: Float[np.ndarray, "N M"], frames_per_second: float
+) -> AxesImage:
     """Draw the cost in grey, high costs dark, and the expected alignment over it, the more opaque the more probable."""
     image = show_frames(axes, cost, frames_per_second, "Greys", largest=float(np.quantile(cost, 0.98)) * 1.5)
     # The square root lets a wide ridge of small probabilities show as well.
@@ -119,22 +126,22 @@ def _draw_alignment(axes: Axes, cost: Float[np.ndarray, "N M"], expected_alignme
     return image
 
 
-def _draw_curves(axes: Axes, expected_alignment: Float[np.ndarray, "N M"], frames_per_second: float) -> None:
-    share = _share(expected_alignment)
+def _draw_curves(
+    axes: Axes, weak_targets: Shaped[np.ndarray, "M K"], expected_alignment: Float[np.ndarray, "N M"], frames_per_second: float
+) -> None:
+    begins_set = np.concatenate([[True], (weak_targets[1:] != weak_targets[:-1]).any(axis=1)])
+    share = np.add.reduceat(_share(expected_alignment), np.flatnonzero(begins_set), axis=1)
     seconds = np.arange(len(share)) / frames_per_second
-    curves = {
-        "targets passed in the frame": (expected_alignment.sum(axis=1), WRITTEN),
-        "frames that its target lasts": (share @ expected_alignment.sum(axis=0), HEARD),
-        "targets it wavers between": (np.exp(-(share * np.log(np.maximum(share, 1e-30))).sum(axis=1)), MUTED),
-    }
-    for name, (values, color) in curves.items():
-        axes.plot(seconds, values, color=color, linewidth=1.1, label=name)
+    lasting = share @ share.sum(axis=0)
+    together = np.exp(-(share * np.log(np.maximum(share, 1e-30))).sum(axis=1))
+    axes.plot(seconds, lasting, color=HEARD, linewidth=1.2, label="frames that its note set lasts")
+    axes.plot(seconds, together, color=WRITTEN, linewidth=1.2, label="note sets that share the frame")
     axes.set_yscale("log")
-    axes.set_ylim(0.8, max(12.0, 1.3 * max(float(values.max()) for values, _ in curves.values())))
+    axes.set_ylim(0.8, max(12.0, 1.4 * float(lasting.max()), 1.4 * float(together.max())))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(axis="y", color="#e6e8ee", linewidth=0.6)
     axes.set_ylabel("count", fontsize=8, color=INK)
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=3, frameon=False, fontsize=8, labelcolor=INK, borderaxespad=0)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2, frameon=False, fontsize=8, labelcolor=INK, borderaxespad=0)
 
 
 def _check(

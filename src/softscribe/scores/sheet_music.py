@@ -9,6 +9,7 @@ XML is checked before music21 sees it: entity declarations are refused, size and
 from __future__ import annotations
 
 import io
+import re
 import warnings
 import xml.etree.ElementTree as ET
 import zipfile
@@ -38,12 +39,17 @@ def read_sheet_music(path: Path, repeats: str) -> Score:
     data = _bounded(path)
     if path.suffix.lower() == ".krn":
         text, form = data.decode("utf-8", errors="replace"), "humdrum"
+        _refuse_endless(path, re.findall(r"\*M(\d+/\d+)", text))
     else:
         text, form = _checked_xml(path, _unzipped(path, data) if zipfile.is_zipfile(io.BytesIO(data)) else data)
-    sheet = _parsed(path, text, form)
-    if repeats == "expanded":
-        sheet = _expanded(path, sheet)
-    return _score(path, sheet)
+    try:
+        sheet = _parsed(text, form)
+        return _score(path, _expanded(path, sheet) if repeats == "expanded" else sheet)
+    except (InputError, Warning):
+        raise
+    # Well-formed nonsense makes music21 raise almost any built-in error, besides its own.
+    except Exception as error:
+        raise InputError(f"{path}: music21 cannot read it ({type(error).__name__}: {error}). {_REMEDY}") from error
 
 
 def _bounded(path: Path) -> bytes:
@@ -90,7 +96,16 @@ def _checked_xml(path: Path, data: bytes) -> tuple[str, str]:
     forms = {"score-partwise": "musicxml", "mei": "mei"}
     if tag not in forms:
         raise InputError(f"{path}: its root is <{tag}>. Remedy: export the score as MusicXML (score-partwise) or MEI.")
+    _refuse_endless(path, [element.text or "" for element in root.iter() if element.tag in ("beats", "beat-type")])
+    _refuse_endless(path, [element.get(name, "") for element in root.iter() for name in ("times", "meter.count", "meter.unit")])
     return ET.tostring(root, encoding="unicode"), forms[tag]
+
+
+def _refuse_endless(path: Path, counts: list[str]) -> None:
+    """Refuse beats in a bar, or times of a repeat, by the thousand: music21 would build them one by one."""
+    for count in counts:
+        if re.search(r"\d{4}", count):
+            raise InputError(f"{path}: asks for a time signature or a repeat of {count[:20]!r}. {_REMEDY}")
 
 
 def _parsed_xml(path: Path, data: bytes) -> tuple[ET.Element, str]:
@@ -124,27 +139,18 @@ def _parsed_xml(path: Path, data: bytes) -> tuple[ET.Element, str]:
     return root, root.tag.rpartition("}")[2]
 
 
-def _parsed(path: Path, text: str, form: str) -> Any:
+def _parsed(text: str, form: str) -> Any:
     """The text as a music21 stream, at sounding pitch."""
-    from music21 import converter, stream
+    from music21 import converter
     from music21.musicxml.xmlObjects import MusicXMLWarning
 
     reader = converter.Converter()
-    try:
-        with warnings.catch_warnings():
-            # Layout and playback details that music21 cannot represent; they hold no notes.
-            warnings.simplefilter("ignore", MusicXMLWarning)
-            reader.parseData(text, format=form, forceSource=True)
-        sheet = reader.stream
-        if isinstance(sheet, stream.Opus):
-            raise InputError(f"{path}: holds {len(sheet.scores)} scores. Remedy: give one file per piece.")
-        sheet.toSoundingPitch(inPlace=True)
-    except (InputError, Warning):
-        raise
-    # Well-formed nonsense makes music21 raise almost any built-in error, besides its own.
-    except Exception as error:
-        raise InputError(f"{path}: music21 cannot read it ({type(error).__name__}: {error}). {_REMEDY}") from error
-    return sheet
+    with warnings.catch_warnings():
+        # Layout and playback details that music21 cannot represent; they hold no notes.
+        warnings.simplefilter("ignore", MusicXMLWarning)
+        reader.parseData(text, format=form, forceSource=True)
+    reader.stream.toSoundingPitch(inPlace=True)
+    return reader.stream
 
 
 def _expanded(path: Path, sheet: Any) -> Any:
@@ -166,13 +172,21 @@ def _parts(sheet: Any) -> list[Any]:
 
 
 def _score(path: Path, sheet: Any) -> Score:
+    from music21 import stream
+
+    if isinstance(sheet, stream.Opus):
+        raise InputError(f"{path}: holds {len(sheet.scores)} scores. Remedy: give one file per piece.")
     notes: list[tuple[float, float, int, int]] = []
     for number, part in enumerate(_parts(sheet)):
         notes += [(onset, offset, pitch, number) for onset, offset, pitch in _tied(_written(part))]
     if not notes:
         raise InputError(f"{path}: holds no pitched note. Remedy: give a score that has notes, or leave it out.")
     onsets, offsets, pitches, parts = np.array(notes).T
-    return Score(onsets, offsets - onsets, pitches.astype(np.int64), parts.astype(np.int64), max(float(sheet.highestTime), offsets.max()))
+    end = max(float(sheet.highestTime), offsets.max())
+    try:
+        return Score(onsets, offsets - onsets, pitches.astype(np.int64), parts.astype(np.int64), end)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _written(part: Any) -> list[tuple[float, float, int, bool]]:

@@ -23,7 +23,7 @@ from softscribe.evaluation import (
     write_report,
 )
 from softscribe.models import load_model
-from softscribe.scores import strong_targets
+from softscribe.scores import PerformedNotes, strong_targets
 from softscribe.sound import HcqtSettings, compress
 from softscribe.training.losses import SdtwLoss, create_loss
 from softscribe.training.segments import AnnotatedSegment, TargetSettings, annotated_segments
@@ -60,14 +60,15 @@ def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", thre
         InputError: the model, the corpus or the truth is missing.
     """
     model, card = load_model(folder / "model")
-    recordings = FeatureStore(Path(settings.store), HcqtSettings.from_dict(settings.features)).recordings()
+    features = HcqtSettings.from_dict(settings.features)
+    recordings = FeatureStore(Path(settings.store), features).recordings()
     chosen = [prepared for prepared in recordings if prepared.recording.split == split and prepared.recording.truth is not None]
     if not chosen:
         raise InputError(
             f"split={split}: no recording in it has a truth file. Remedy: add truth files, or another split, and prepare again."
         )
     threshold = card["threshold"] if threshold is None else threshold
-    baseline_threshold = _baseline_threshold(recordings, card["outputs"])
+    baseline_threshold = _baseline_threshold(recordings, card["outputs"], features)
     rows = []
     for prepared in chosen:
         truth = recording_truth(prepared, card["outputs"])
@@ -76,8 +77,8 @@ def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", thre
         row |= frame_measures(activations, truth, threshold)
         row |= multipitch_measures(activations >= threshold, truth, prepared.frames_per_second)
         if card["outputs"] == 72:
-            row |= note_measures(decode_notes(activations, threshold, prepared.frames_per_second), prepared.recording.truth)
-        baseline = chroma_baseline(prepared.features, card["outputs"])
+            row |= note_measures(_decoded(activations, threshold, prepared.frames_per_second), prepared.recording.truth)
+        baseline = chroma_baseline(prepared.features, card["outputs"], features)
         row["baseline_frame_f_measure"] = frame_measures(baseline, truth, baseline_threshold)["frame_f_measure"]
         rows.append(row)
     summary: dict[str, Any] = {"split": split, "outputs": card["outputs"], "threshold": threshold} | {
@@ -121,8 +122,15 @@ def align_segment(
     return onsets, unique.onsets_quarters
 
 
-def _baseline_threshold(recordings: list[PreparedRecording], outputs: int) -> float:
+def _decoded(activations: Float[np.ndarray, "frames outputs"], threshold: float, frames_per_second: float) -> PerformedNotes:
+    notes = decode_notes(activations, threshold, frames_per_second)
+    return PerformedNotes(notes.onsets_seconds, notes.offsets_seconds, notes.pitches, np.full(len(notes), np.nan))
+
+
+def _baseline_threshold(recordings: list[PreparedRecording], outputs: int, features: HcqtSettings) -> float:
     validation = [prepared for prepared in recordings if prepared.recording.split == "validation" and prepared.recording.truth is not None]
     if not validation:
         return 0.5
-    return tune_threshold([(chroma_baseline(prepared.features, outputs), recording_truth(prepared, outputs)) for prepared in validation])
+    return tune_threshold(
+        [(chroma_baseline(prepared.features, outputs, features), recording_truth(prepared, outputs)) for prepared in validation]
+    )

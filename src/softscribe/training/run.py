@@ -1,6 +1,8 @@
 """A training run from its settings to its folder: config.yaml is the caller's; everything else in the folder is written here."""
 
+import logging
 import math
+import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,12 @@ from softscribe.training.settings import TrainSettings
 
 DEFAULT_THRESHOLD = 0.5
 
+LIGHTNING_WARNINGS = (
+    ".*LeafSpec.*",  # a deprecated call inside Lightning itself
+    ".*does not have many workers.*",  # two cores have no worker to spare; worker_count is the user's to set
+    ".*not resumable.*",  # ours is: the stream's position follows from the number of steps
+)
+
 
 def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Path:
     """Train a model and write the run's folder: metrics.csv, TensorBoard events, checkpoints/, plots/, model/.
@@ -58,6 +66,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
     last = checkpoints / LAST
     first_step = int(read_checkpoint(last)["global_step"]) if resume else 0
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     torch.manual_seed(settings.seed)
     model = build_model(settings.model, features, settings.targets.outputs)
     trainer_settings = settings.trainer
@@ -104,7 +113,10 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
         log_every_n_steps=10,
         default_root_dir=folder,
     )
-    trainer.fit(module, data, ckpt_path=last if resume else None)
+    with warnings.catch_warnings():
+        for message in LIGHTNING_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        trainer.fit(module, data, ckpt_path=last if resume else None)
     if not trainer.is_global_zero:
         return folder / "model"
     return write_model(settings, module.model, recordings, folder)

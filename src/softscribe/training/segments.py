@@ -16,7 +16,8 @@ from softscribe.errors import InputError
 from softscribe.models import CONTEXT_FRAMES
 from softscribe.scores import (
     UniqueTargets,
-    published_weak_targets,
+    published_strong,
+    published_unique,
     stretched_by_score_index,
     stretched_index,
     strong_targets,
@@ -30,7 +31,7 @@ TARGET_KINDS = ("unique", "stretched", "stretched_by_score")
 TARGET_SOURCES = ("score", "performance")
 
 
-@dataclass(frozen=True)
+@dataclass
 class TargetSettings:
     """Which targets a segment gets.
 
@@ -127,7 +128,9 @@ class AnnotatedSegment:
         if performed is None:
             raise InputError(f"{self.prepared.recording.name}: targets.source=performance needs a truth file. Remedy: source=score.")
         part = performed.between_seconds(self.segment.start_seconds, self.segment.end_seconds)
-        return published_weak_targets(part, self.frame_count, self.prepared.frames_per_second, settings.outputs)
+        values = published_unique(published_strong(part, self.frame_count, self.prepared.frames_per_second, settings.outputs))
+        unknown = np.full(len(values), np.nan)
+        return UniqueTargets(values, unknown, unknown)
 
     def target_of_row(self, settings: TargetSettings) -> Int[np.ndarray, " M"]:
         """Return which unique target each row of the targets shows: all of them once, or one for each frame."""

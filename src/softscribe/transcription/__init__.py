@@ -6,8 +6,8 @@ from softscribe.transcription.notes import TranscribedNotes, decode_notes, outpu
 from softscribe.transcription.transcriber import Transcriber, Transcription
 
 __all__ = [
-    "Transcriber",
     "TranscribedNotes",
+    "Transcriber",
     "Transcription",
     "decode_notes",
     "output_pitches",

@@ -24,7 +24,7 @@ def predict(
 
     Before and after the recording there is silence. The network sees `chunk_frames` at a time, with enough of their neighbours that the
     result is that of one pass over the whole recording, but for rounding (about 1e-6). Memory grows by the result alone. On two cores
-    an hour takes 10 s with the 8-8-8-1 network in float32; bfloat16 would save a quarter of that and cost 5e-4 of accuracy.
+    XX
 
     Args:
         model: called with log-compressed features (1, channels, frames + 2 * CONTEXT_FRAMES, bins) on the device of its weights, returns
@@ -57,7 +57,7 @@ def predict(
         model.train(was_training)
 
 
-def shift_back(activations: Float[np.ndarray, "frames outputs"], frames: float) -> Float32[np.ndarray, "frames outputs"]:
+def shift_back(activations: Float[np.ndarray, "frames outputs"], frames: float | int) -> Float32[np.ndarray, "frames outputs"]:
     """Return the activations `frames` frames earlier, for a model that is late by as much; a negative number moves them later.
 
     Fractions of a frame are interpolated linearly. Where nothing is known, the last (or first) row is held.

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from softscribe.errors import InputError
+from softscribe.scores import PerformedNotes
 from softscribe.scores.targets import LOWEST_PITCH
 
 PITCH_CLASS_OCTAVE = 60
@@ -45,6 +46,10 @@ class TranscribedNotes:
     def __len__(self) -> int:
         """How many notes there are."""
         return len(self.pitches)
+
+    def as_performed(self) -> PerformedNotes:
+        """Return the same notes in the form that evaluation compares, without velocities; their place in a score is not known."""
+        return PerformedNotes(self.onsets_seconds, self.offsets_seconds, self.pitches, np.full(len(self), np.nan))
 
 
 def decode_notes(

@@ -90,7 +90,7 @@ class Transcriber:
             raise InputError(
                 f"{folder / 'card.json'}: time_shift_frames {shift!r} is no number. Remedy: copy the whole model folder again."
             )
-        return cls(model, HcqtSettings.from_dict(card["features"]), card["threshold"], shift)
+        return cls(model, HcqtSettings.from_dict(card["features"]), float(card["threshold"]), float(shift))
 
     def from_audio(self, path: Path | str) -> Transcription:
         """Transcribe an audio file.
