@@ -1,11 +1,23 @@
-"""What all tests share: slow tests run in CI or on demand, and real recordings are used where they lie beside the clone."""
+"""What all tests share: shapes are checked, slow tests run in CI or on demand, real recordings are used where they lie beside the clone."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
-REAL = Path(__file__).parents[2] / "shared" / "real"
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "real"
+SOURCE = ROOT / "src"
+
+# jaxtyping's hook cannot take modules with compiled kernels, and naming a package would take all of its modules.
+CHECKED_MODULES = [
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+    for path in sorted(SOURCE.rglob("*.py"))
+    if path.stem != "__init__" and not path.stem.endswith("_kernels")
+]
+jaxtyping.install_import_hook(CHECKED_MODULES, "shape_types.check")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,6 +30,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow: run with --slow, or CI=true"))
+
+
+@pytest.fixture
+def without_shape_types() -> Iterator[None]:
+    """Call functions as a user does, who has their own checks only: shape types are checked before those."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(scope="session")

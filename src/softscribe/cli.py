@@ -102,7 +102,7 @@ def _train(words: list[str]) -> int:
 
 
 def _run(settings: Any, folder: Path, *, resume: bool = False) -> int:
-    from softscribe.training import Stopped, train
+    from softscribe.training import RunInterruptedError, train
 
     if not resume:
         with replacing(folder / CONFIG_NAME) as temporary:
@@ -110,7 +110,7 @@ def _run(settings: Any, folder: Path, *, resume: bool = False) -> int:
     print(f"run folder: {folder}")
     try:
         model_folder = train(settings, folder, resume=resume)
-    except Stopped as stopped:
+    except RunInterruptedError as stopped:
         print(f"softscribe train: {stopped}. To go on: softscribe train resume={folder}", file=sys.stderr)
         return 128 + stopped.signal_number
     print(f"model: {model_folder}")
@@ -205,7 +205,10 @@ def _transcribe(words: list[str]) -> int:
         "midi": (".mid", lambda path: write_midi(notes, path, outputs=transcription.outputs)),
         "csv": (".csv", lambda path: write_csv(notes, path)),
         "npz": (".npz", lambda path: write_npz(transcription, path)),
-        "plot": (".png", lambda path: save(plot_transcription(transcription, notes, magnitudes, transcriber.settings, options.audio.name), path)),
+        "plot": (
+            ".png",
+            lambda path: save(plot_transcription(transcription, notes, magnitudes, transcriber.settings, options.audio.name), path),
+        ),
     }
     for kind in kinds:
         suffix, write = writers[kind]

@@ -114,7 +114,7 @@ def test_the_gradient_through_both_is_that_of_soft_targets():
     torch.testing.assert_close(logits.grad, row_sums * (logits.detach().sigmoid() - blurred), atol=1e-10, rtol=1e-8)
 
 
-@pytest.mark.usefixtures("shapes_unchecked")
+@pytest.mark.usefixtures("without_shape_types")
 @pytest.mark.parametrize(
     ("logits", "targets", "words"),
     [

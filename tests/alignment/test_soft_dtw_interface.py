@@ -199,7 +199,7 @@ INFINITE[1, 0, 3] = math.inf
         ((COST, torch.tensor([4, 4, 3])), {"weights": StepWeights(vertical=math.inf)}, "item 2, 3 frames by 4 targets, has no path"),
     ],
 )
-@pytest.mark.usefixtures("shapes_unchecked")
+@pytest.mark.usefixtures("without_shape_types")
 @pytest.mark.parametrize("function", [soft_dtw, align])
 def test_what_is_refused(function, arguments, options, words):
     with pytest.raises(ValueError, match=words):

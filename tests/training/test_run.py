@@ -76,7 +76,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(uninterrupted: Path, run_fol
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     step = read_checkpoint(run_folder / "checkpoints" / LAST)["global_step"]
-    assert 0 < step
+    assert step > 0
     resumed = command_line("train", f"resume={run_folder}")
     output = resumed.communicate()
     assert resumed.returncode == 0, output

@@ -1,6 +1,7 @@
 """Schedules are pure functions of progress: ends, order, shapes."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -17,11 +18,11 @@ positive = st.floats(1e-4, 1e4)
 )
 def test_from_start_to_end_without_turning_back(start: float, end: float, shape: str, progress: list[float]) -> None:
     schedule = Schedule(start=start, end=end, shape=shape, begin=0.2, until=0.8)
-    assert math.isclose(schedule(0.0), start) and math.isclose(schedule(0.2), start)
-    assert math.isclose(schedule(0.8), end) and math.isclose(schedule(1.0), end)
+    assert [schedule(0.0), schedule(0.2)] == pytest.approx([start, start])
+    assert [schedule(0.8), schedule(1.0)] == pytest.approx([end, end])
     values = [schedule(share) for share in sorted(progress)]
     direction = 1 if end >= start else -1
-    assert all(direction * (later - earlier) >= -1e-9 * max(start, end) for earlier, later in zip(values, values[1:], strict=False))
+    assert all(direction * (later - earlier) >= -1e-9 * max(start, end) for earlier, later in pairwise(values))
 
 
 def test_shapes_in_the_middle() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
@@ -44,16 +44,22 @@ class PrepareSettings:
 
 
 def read_demo_corpus(
-    *, directory: str, size: Literal["small", "full"], seed: int, anchors: Mapping[str, float], store: Path, jobs: int, dry_run: bool
+    *, directory: str, size: str, seed: int, anchors: Mapping[str, float], store: Path, jobs: int, dry_run: bool
 ) -> tuple[list[Recording], list[Refusal]]:
     """Write the built-in corpus where it is not complete, then read it as the folder that it is."""
-    limits = {f"{name.removesuffix('_seconds')}_segment_seconds": value for name, value in anchors.items()}
     if dry_run and not (Path(directory) / "manifest.csv").exists():
         raise InputError(
             f"{directory}: the built-in corpus is not written yet, so there is nothing to plan. Remedy: run without --dry-run."
         )
     if not dry_run:
-        write_demo_corpus(Path(directory), size=size, seed=seed, jobs=jobs, **limits)
+        write_demo_corpus(
+            Path(directory),
+            size=size,
+            minimum_segment_seconds=anchors["minimum_seconds"],
+            maximum_segment_seconds=anchors["maximum_seconds"],
+            seed=seed,
+            jobs=jobs,
+        )
     return read_folder_corpus(Path(directory), cache_directory=store / "scores", jobs=jobs)
 
 

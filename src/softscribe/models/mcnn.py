@@ -82,7 +82,7 @@ class Mcnn(nn.Module):
             nn.Conv2d(combination, 1, kernel_size=(1, PITCHES + 1 - outputs)),
         )
         # The layout decides the speed on a CPU: with bfloat16 a step takes about a third of the time.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
 
     def forward(self, features: Float[Tensor, "B C T F"]) -> Float[Tensor, "B N K"]:
         """Return the logits of the N = T - 2 * CONTEXT_FRAMES frames that have full context."""

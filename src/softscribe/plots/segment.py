@@ -51,6 +51,7 @@ def plot_segment(
     alignment); the cost matrix, targets upwards, with the expected alignment over it; and two curves that tell whether the alignment is
     healthy, in note sets, since equal neighbours among the targets are one: how many of them share a frame (the exponential of the
     entropy in nats; above 3, the alignment is blurred, or has collapsed onto this frame), and how many frames the frame's own lasts.
+    Of 72 pitches, those that sound anywhere in the segment are shown, with three semitones above and below.
 
     Args:
         features: log-compressed HCQT; what exceeds the N frames, equally before and after, is context and is not drawn.

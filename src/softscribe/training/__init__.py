@@ -1,8 +1,8 @@
 """Training with Lightning: segments, losses, schedules, checkpoints, evaluation of a run."""
 
-from softscribe.training.checkpoints import Stopped
+from softscribe.training.checkpoints import RunInterruptedError
 from softscribe.training.evaluate import evaluate
 from softscribe.training.run import mean_and_deviation, train
 from softscribe.training.settings import TrainSettings
 
-__all__ = ["Stopped", "TrainSettings", "evaluate", "mean_and_deviation", "train"]
+__all__ = ["RunInterruptedError", "TrainSettings", "evaluate", "mean_and_deviation", "train"]

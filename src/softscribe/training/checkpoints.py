@@ -21,7 +21,7 @@ LAST = "last.ckpt"
 BEST = "best.ckpt"
 
 
-class Stopped(Exception):
+class RunInterruptedError(Exception):
     """The run was told to stop by a signal, and has saved itself.
 
     Attributes:
@@ -95,7 +95,7 @@ def checkpoint_callbacks(folder: Path, interval_steps: int) -> list[Callback]:
 
 
 class StopOnSignal(Callback):
-    """On SIGTERM or SIGINT: finish the step, save `last.ckpt`, raise `Stopped`. A second signal ends the process at once."""
+    """On SIGTERM or SIGINT: finish the step, save `last.ckpt`, raise `RunInterruptedError`. A second signal ends the process at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -108,13 +108,13 @@ class StopOnSignal(Callback):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            raise Stopped(number)
+            raise RunInterruptedError(number)
         self.received = number
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.received is not None:
             trainer.save_checkpoint(self.folder / LAST)
-            raise Stopped(self.received)
+            raise RunInterruptedError(self.received)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         for number, handler in self._previous.items():

@@ -78,7 +78,7 @@ class SegmentDataModule(pl.LightningDataModule):
     def _loader(self, dataset: SegmentDataset, batches: BatchStream | list[list[tuple[int, int]]]) -> DataLoader[Item]:
         return DataLoader(
             dataset,
-            batch_sampler=batches,  # type: ignore[arg-type]  # torch declares indices as int; any key of the dataset will do
+            batch_sampler=batches,
             collate_fn=collate,
             num_workers=self.worker_count,
             persistent_workers=self.worker_count > 0,
@@ -87,4 +87,4 @@ class SegmentDataModule(pl.LightningDataModule):
 
     def segment_names(self, batch: Batch) -> list[str]:
         """Return the names of the training segments of a batch, for messages."""
-        return [self.training_set.segments[index].name for index in batch.indices.tolist()]
+        return [self.training_set.segments[index].name for index in batch.numbers.tolist()]

@@ -23,7 +23,7 @@ from softscribe.evaluation import (
     write_report,
 )
 from softscribe.models import load_model
-from softscribe.scores import PerformedNotes, strong_targets
+from softscribe.scores import strong_targets
 from softscribe.sound import HcqtSettings, compress
 from softscribe.training.losses import SdtwLoss, create_loss
 from softscribe.training.segments import AnnotatedSegment, TargetSettings, annotated_segments
@@ -76,8 +76,9 @@ def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", thre
         row: dict[str, Any] = {"file": prepared.recording.name}
         row |= frame_measures(activations, truth, threshold)
         row |= multipitch_measures(activations >= threshold, truth, prepared.frames_per_second)
-        if card["outputs"] == 72:
-            row |= note_measures(_decoded(activations, threshold, prepared.frames_per_second), prepared.recording.truth)
+        if card["outputs"] == 72 and prepared.recording.truth is not None:
+            notes = decode_notes(activations, threshold, prepared.frames_per_second)
+            row |= note_measures(notes.as_performed(), prepared.recording.truth)
         baseline = chroma_baseline(prepared.features, card["outputs"], features)
         row["baseline_frame_f_measure"] = frame_measures(baseline, truth, baseline_threshold)["frame_f_measure"]
         rows.append(row)
@@ -120,11 +121,6 @@ def align_segment(
         result = align(cost, gamma=loss.gamma.final, weights=loss.weights)
     onsets = aligned_onsets(result.expected_alignment[0].numpy(), row_targets, segment.prepared.frames_per_second)
     return onsets, unique.onsets_quarters
-
-
-def _decoded(activations: Float[np.ndarray, "frames outputs"], threshold: float, frames_per_second: float) -> PerformedNotes:
-    notes = decode_notes(activations, threshold, frames_per_second)
-    return PerformedNotes(notes.onsets_seconds, notes.offsets_seconds, notes.pitches, np.full(len(notes), np.nan))
 
 
 def _baseline_threshold(recordings: list[PreparedRecording], outputs: int, features: HcqtSettings) -> float:

@@ -1,7 +1,7 @@
 """What training minimises: `sdtw` finds the time itself, `static` takes evenly timed targets as true, `strong` knows the truth."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ DIAGONAL_PRIOR_VARIANCE_FRAMES = 1000.0
 """The variance of the diagonal prior's Gaussian, in squared frames (Zeitler, Krause, Mueller, ISMIR 2023)."""
 
 
+@runtime_checkable
 class Loss(Protocol):
     """What the training module needs of a loss."""
 
@@ -63,13 +64,15 @@ class SdtwLoss:
         prior = self.diagonal_prior(progress)
         if prior > 0:
             cost = cost + prior * diagonal_prior_cost(batch.frame_counts, batch.target_counts, cost.shape[1], cost.shape[2])
-        losses = soft_dtw(cost, batch.frame_counts, batch.target_counts, gamma=self.gamma(progress), weights=self.weights)
-        return (losses / batch.frame_counts).mean()
+        # The kernels run on the CPU; autograd carries the gradient back to the logits' device.
+        frame_counts, target_counts = batch.frame_counts.cpu(), batch.target_counts.cpu()
+        losses = soft_dtw(cost.cpu(), frame_counts, target_counts, gamma=self.gamma(progress), weights=self.weights)
+        return (losses / frame_counts).mean().to(logits.device)
 
     def validation_cost(self, logits: Float[Tensor, "B N K"], batch: Batch) -> Float[Tensor, " B"]:
-        cost = bce_cost(logits, batch.targets)
-        result = align(cost, batch.frame_counts, batch.target_counts, gamma=self.gamma.final, weights=self.weights)
-        return result.expected_path_cost / batch.frame_counts
+        cost = bce_cost(logits, batch.targets).cpu()
+        result = align(cost, batch.frame_counts.cpu(), batch.target_counts.cpu(), gamma=self.gamma.final, weights=self.weights)
+        return result.expected_path_cost.to(logits.device) / batch.frame_counts
 
     def state(self, progress: float) -> dict[str, float]:
         return {"gamma": self.gamma(progress), "diagonal_prior": self.diagonal_prior(progress)}

@@ -51,16 +51,17 @@ class SegmentPictures(Callback):
             batch = collate([item])
             with torch.inference_mode():
                 logits = module.model(batch.features.to(module.device)).float()
-                cost = bce_cost(logits, batch.targets.to(module.device))
+                cost = bce_cost(logits, batch.targets.to(module.device)).cpu()
                 aligned = align(cost, gamma=loss.gamma.final, weights=loss.weights)
             figure = plot_segment(
                 features=item.features,
                 activations=torch.sigmoid(logits)[0].cpu().numpy(),
                 truth=item.truth,
                 weak_targets=item.targets,
-                cost=cost[0].cpu().numpy(),
-                expected_alignment=aligned.expected_alignment[0].cpu().numpy(),
+                cost=cost[0].numpy(),
+                expected_alignment=aligned.expected_alignment[0].numpy(),
                 frames_per_second=segment.prepared.frames_per_second,
+                settings=dataset.features,
                 title=f"{segment.name}, step {trainer.global_step}",
             )
             save(figure, self.folder / f"step-{trainer.global_step:06d}" / f"{segment.prepared.recording.name}.png")

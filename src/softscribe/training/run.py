@@ -58,7 +58,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
 
     Raises:
         InputError: settings, corpus, model or checkpoint cannot be used, or the training broke down.
-        Stopped: a signal stopped the run, which has saved itself.
+        RunInterruptedError: a signal stopped the run, which has saved itself.
     """
     features = HcqtSettings.from_dict(settings.features)
     recordings = FeatureStore(Path(settings.store), features).recordings()
@@ -163,7 +163,7 @@ def write_model(settings: TrainSettings, model: nn.Module, recordings: list[Prep
         "features": HcqtSettings.from_dict(settings.features).to_dict(),
         "outputs": outputs,
         "threshold": DEFAULT_THRESHOLD if threshold is None else threshold,
-        "time_shift_frames": 0,
+        "time_shift_frames": 0.0,
         "data": {
             "corpus": settings.corpus.get("name", "unnamed"),
             "training_minutes": round(minutes, 2),

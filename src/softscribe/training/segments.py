@@ -64,13 +64,13 @@ class Item(NamedTuple):
     features: Float[np.ndarray, "T C F"]
     targets: UInt8[np.ndarray, "M K"]
     truth: UInt8[np.ndarray, "N K"] | None
-    index: int
+    number: int
 
 
 class Batch(NamedTuple):
     """B segments, padded with zeros at their ends.
 
-    `features` carry CONTEXT_FRAMES more frames than `truth` on each side; `truth` is None unless every segment has it; `indices` tell which
+    `features` carry CONTEXT_FRAMES more frames than `truth` on each side; `truth` is None unless every segment has it; `numbers` tell which
     items of the dataset these are.
     """
 
@@ -79,7 +79,7 @@ class Batch(NamedTuple):
     targets: Float[Tensor, "B M K"]
     target_counts: Int[Tensor, " B"]
     truth: Float[Tensor, "B N K"] | None
-    indices: Int[Tensor, " B"]
+    numbers: Int[Tensor, " B"]
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def collate(items: Sequence[Item]) -> Batch:
         targets=_pad([item.targets for item in items]).float(),
         target_counts=torch.tensor([len(item.targets) for item in items]),
         truth=_pad(truths).float() if len(truths) == len(items) else None,
-        indices=torch.tensor([item.index for item in items]),
+        numbers=torch.tensor([item.number for item in items]),
     )
 
 
