@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
 
 from softscribe.errors import InputError
 from softscribe.files import replacing
@@ -94,6 +95,8 @@ def _train(words: list[str]) -> int:
         folder = newest_run(Path(given["resume"]))
         return _run(_read_run(folder), folder, resume=True)
     config = compose_config("train", overrides)
+    if config.model.get("init"):
+        config.model.init = str(find_model(Path(config.model.init)))
     settings = read_settings(TrainSettings, config)
     folder = Path(settings.runs) / settings.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     if "seeds" not in given:
@@ -157,6 +160,11 @@ def newest_run(folder: Path) -> Path:
     return runs[-1]
 
 
+def find_model(folder: Path) -> Path:
+    """Return `folder` if it is a model's, else the model of the run, or of the newest run, that it names."""
+    return folder if (folder / "card.json").is_file() else newest_run(folder) / "model"
+
+
 def _read_run(folder: Path) -> Any:
     from softscribe.training import TrainSettings
 
@@ -170,6 +178,7 @@ def _read_run(folder: Path) -> Any:
 
 
 def _evaluate(words: list[str]) -> int:
+    from softscribe.evaluation import report_table
     from softscribe.training import evaluate
 
     config = compose_config("evaluate", words)
@@ -179,6 +188,14 @@ def _evaluate(words: list[str]) -> int:
         )
     folder = newest_run(Path(config.run))
     result = evaluate(_read_run(folder), folder, split=config.split, threshold=config.threshold)
+    Console().print(report_table(result))
+    if "alignment_median_error_ms" in result:
+        print(
+            f"alignment of {result['alignment_onsets']} onsets: median error {result['alignment_median_error_ms']:.0f} ms, "
+            f"within 50 ms {result['alignment_within_50_ms']:.2f}, within 100 ms {result['alignment_within_100_ms']:.2f}"
+        )
+    print(f"baseline (CQT): frame F-measure {result['baseline_frame_f_measure']:.3f}; anchors per minute in training {result['training_anchors_per_minute']}")
+    print(f"all measures: {folder / 'metrics.json'}")
     kind = "pitch classes" if result["outputs"] == 12 else "pitches"
     held_out = "held-out" if config.split == "test" else config.split
     print(f"frame F-measure ({kind}, {held_out}): {result['frame_f_measure']:.3f}")
@@ -191,13 +208,13 @@ def _transcribe(words: list[str]) -> int:
 
     parser = argparse.ArgumentParser(prog="softscribe transcribe", description="Transcribe a recording with a trained model.")
     parser.add_argument("audio", type=Path, help="WAV, FLAC, OGG, MP3 or Opus")
-    parser.add_argument("--model", type=Path, required=True, help="model folder: RUN/model")
+    parser.add_argument("--model", type=Path, required=True, help="a model folder, a run's folder, or a folder of runs")
     parser.add_argument("-o", "--output", type=Path, default=Path(), help="folder to write to (default: the current one)")
     for kind in ("midi", "csv", "npz", "plot"):
         parser.add_argument(f"--{kind}", action="store_true", help=f"write {kind}; without any of these all are written")
     options = parser.parse_args(words)
     kinds = [kind for kind in ("midi", "csv", "npz", "plot") if getattr(options, kind)] or ["midi", "csv", "npz", "plot"]
-    transcriber = Transcriber.load(options.model)
+    transcriber = Transcriber.load(find_model(options.model))
     magnitudes = transcriber.magnitudes_of(options.audio)
     transcription = transcriber.from_magnitudes(magnitudes)
     notes = transcription.notes()

@@ -13,7 +13,7 @@ from softscribe.corpora.soundfont import SoundFont
 KEYBOARDS = (0, 1, 2, 4, 5, 6, 16, 19, 20)  # pianos, electric pianos, harpsichord, organs
 FAMILIES = {
     "keyboards and guitar": (*KEYBOARDS, 24),
-    "strings": (40, 41, 42, 48),  # violin, viola, cello, ensemble
+    "strings": (40, 41, 42),  # violin, viola, cello
     "winds": (64, 65, 66, 68, 69, 70, 71, 74),  # saxophones, oboe, cor anglais, bassoon, clarinet, recorder
     "brass": (56, 57, 58, 60),  # trumpet, trombone, tuba, horn
     "voices and organ": (53, 19, 20),
@@ -22,8 +22,9 @@ _KEYBOARD_SHARE = 0.4  # of the recordings: one keyboard plays every part
 _TUNING_CENTS = 20.0
 _PART_LEVEL_DECIBELS = 3.0
 _LEAD_IN_SECONDS = (0.5, 1.5)
-_REVERBERATION_SECONDS = (0.2, 1.4)  # until the room's sound has fallen by 60 dB
-_WET_DECIBELS = (-24.0, -8.0)  # energy of the room's sound against the direct one
+# Studios and living rooms. In a hall a note sounds on for half a second after its end, and frame-wise truth is no truth any more.
+_REVERBERATION_SECONDS = (0.2, 0.7)  # until the room's sound has fallen by 60 dB
+_WET_DECIBELS = (-24.0, -12.0)  # energy of the room's sound against the direct one
 _EARLY_REFLECTIONS = 6
 _PEAK_DECIBELS = (-12.0, -1.0)
 _NOISE_DECIBELS = (-85.0, -60.0)  # against full scale

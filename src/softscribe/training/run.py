@@ -166,8 +166,8 @@ def write_model(settings: TrainSettings, model: nn.Module, recordings: list[Prep
         "time_shift_frames": 0.0,
         "data": {
             "corpus": settings.corpus.get("name", "unnamed"),
-            "training_minutes": round(minutes, 2),
-            "training_recordings": len(train_split),
+            "minutes": round(minutes, 2),
+            "recordings": len(train_split),
             "anchors_per_minute": round(anchors / minutes, 2),
             "loss": settings.loss["name"],
         },

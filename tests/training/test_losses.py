@@ -1,0 +1,83 @@
+"""What training minimises: baselines against plain formulas, the prior's shape, and what padding may not change."""
+
+import pytest
+import torch
+
+from softscribe.errors import InputError
+from softscribe.training.losses import SdtwLoss, create_loss, diagonal_prior_cost, framewise_cost
+from softscribe.training.segments import Batch
+
+CONSTANT = {"gamma": {"start": 0.5}, "diagonal_prior": {"start": 0.0}}
+
+
+def batch_of(targets: list[torch.Tensor], frame_counts: list[int]) -> Batch:
+    padded = torch.nn.utils.rnn.pad_sequence(targets, batch_first=True)
+    counts = torch.tensor([len(target) for target in targets])
+    frames = max(frame_counts)
+    return Batch(torch.zeros(len(targets), 1, frames, 1), torch.tensor(frame_counts), padded, counts, None, torch.arange(len(targets)))
+
+
+def test_an_item_weighs_the_same_alone_and_in_a_padded_batch() -> None:
+    torch.manual_seed(0)
+    targets = [torch.randint(0, 2, (count, 12)).float() for count in (5, 9)]
+    logits = torch.randn(2, 30, 12)
+    loss = SdtwLoss(**CONSTANT)
+    alone = [loss(logits[[item], :frames], batch_of([targets[item]], [frames]), 0.0) for item, frames in ((0, 20), (1, 30))]
+    together = loss(logits, batch_of(targets, [20, 30]), 0.0)
+    torch.testing.assert_close(together, sum(alone) / 2)
+
+
+def test_with_one_target_per_frame_in_place_the_loss_is_not_above_the_framewise_one() -> None:
+    """The diagonal, charged twice per frame, is one of the paths over which the soft minimum goes."""
+    torch.manual_seed(1)
+    truth = torch.randint(0, 2, (1, 40, 12)).float()
+    logits = 4 * (truth - 0.5) + torch.randn(1, 40, 12)
+    loss = SdtwLoss(**CONSTANT)(logits, batch_of([truth[0]], [40]), 0.0)
+    assert loss <= 2 * framewise_cost(logits, truth, torch.tensor([40])).mean()
+
+
+def test_validation_cost_does_not_move_with_the_schedules() -> None:
+    torch.manual_seed(2)
+    targets = torch.randint(0, 2, (20, 12)).float()
+    logits, batch = torch.randn(1, 20, 12), batch_of([targets], [20])
+    settings = {"gamma": {"start": 5.0, "end": 0.5, "shape": "geometric"}, "diagonal_prior": {"start": 3.0, "end": 0.0, "shape": "linear"}}
+    annealed = SdtwLoss(**settings)
+    assert annealed(logits, batch, 0.0) != annealed(logits, batch, 1.0)
+    torch.testing.assert_close(annealed.validation_cost(logits, batch), SdtwLoss(**CONSTANT).validation_cost(logits, batch))
+
+
+def test_framewise_cost_is_torchs_over_the_frames_that_exist() -> None:
+    torch.manual_seed(3)
+    logits, truth = torch.randn(2, 10, 12), torch.randint(0, 2, (2, 10, 12)).float()
+    cost = framewise_cost(logits, truth, torch.tensor([10, 4]))
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[1, :4], truth[1, :4], reduction="sum") / 4
+    torch.testing.assert_close(cost[1], expected)
+
+
+@pytest.mark.parametrize(("frames", "targets"), [(12, 12), (13, 5), (40, 7), (5, 1)])
+def test_the_prior_is_zero_where_even_timing_puts_the_targets_and_grows_from_there(frames: int, targets: int) -> None:
+    prior = diagonal_prior_cost(torch.tensor([frames]), torch.tensor([targets]), frames, targets)[0]
+    even = torch.arange(frames) * targets // frames
+    assert (prior[torch.arange(frames), even] == 0).all()
+    assert ((prior == 0).sum(dim=1) == 1).all()
+    for target in range(targets):
+        outside = prior[(even == target).nonzero()[-1, 0] :, target]
+        assert (outside.diff() > 0).all()
+    assert (prior < 1).all()
+
+
+def test_baselines_refuse_what_they_cannot_use() -> None:
+    batch = batch_of([torch.zeros(5, 12)], [10])
+    logits = torch.zeros(1, 10, 12)
+    with pytest.raises(InputError, match="truth"):
+        create_loss({"name": "strong"})(logits, batch, 0.0)
+    with pytest.raises(InputError, match="stretched"):
+        create_loss({"name": "static"})(logits, batch, 0.0)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"name": "ctc"}, {}, {"name": "strong", "gamma": 1}, {"name": "sdtw"} | CONSTANT | {"gamma": {"start": 0.0}}, {"name": "sdtw"} | CONSTANT | {"horizontal": -1.0}]
+)
+def test_unknown_losses_and_settings_are_named(settings: dict) -> None:
+    with pytest.raises(InputError, match="loss"):
+        create_loss(settings)
