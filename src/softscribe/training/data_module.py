@@ -85,6 +85,7 @@ class SegmentDataModule(pl.LightningDataModule):
             pin_memory=self.trainer is not None and self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator",
         )
 
-    def segment_names(self, batch: Batch) -> list[str]:
-        """Return the names of the training segments of a batch, for messages."""
-        return [self.training_set.segments[index].name for index in batch.numbers.tolist()]
+    def segment_names(self, batch: Batch, split: str = "train") -> list[str]:
+        """Return the names of the segments of a batch, for messages."""
+        dataset = self.training_set if split == "train" else self.validation_set
+        return [dataset.segments[number].name for number in batch.numbers.tolist()]

@@ -127,7 +127,11 @@ class TranscriptionModule(pl.LightningModule):
         self.print(message)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        cost = self.loss.validation_cost(self(batch), batch)
+        logits = self(batch)
+        if not torch.isfinite(logits).all():
+            names = self.trainer.datamodule.segment_names(batch, "validation")  # type: ignore[attr-defined]
+            raise InputError(f"validation: the network's output is not finite for one of {', '.join(names)}. Remedy: look at these files.")
+        cost = self.loss.validation_cost(logits, batch)
         self.log(VALIDATION_COST, cost.mean(), batch_size=len(cost), sync_dist=True, prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -1,0 +1,150 @@
+"""The command line: every shipped config fits its settings, mistakes are named, and it works from a clone, an editable install and a wheel."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from softscribe.cli import compose_config, main, newest_run, read_settings
+from softscribe.corpora import PrepareSettings
+from softscribe.errors import InputError
+from softscribe.sound import HcqtSettings
+from softscribe.training import TrainSettings
+from softscribe.training.losses import create_loss
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def check_train(overrides: list[str]) -> TrainSettings:
+    settings = read_settings(TrainSettings, compose_config("train", overrides))
+    HcqtSettings.from_dict(settings.features)
+    create_loss(settings.loss)
+    assert settings.optimizer.schedule.start > 0
+    return settings
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_every_experiment_fits_its_settings(experiment: str) -> None:
+    needed = ["corpus.directory=music", "model.init=null"] if experiment == "finetune" else []
+    assert check_train([f"experiment={experiment}", *needed]).name == ("music" if needed else experiment)
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group in ("features", "targets", "model", "loss", "optimizer", "trainer", "logger") for name in names(group)]
+)
+def test_every_choice_of_every_group_fits_its_settings(group: str, name: str) -> None:
+    check_train([f"{group}={name}"])
+
+
+def test_experiments_are_small_deltas() -> None:
+    for name in names("experiment"):
+        lines = [line for line in (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines() if line.strip() and not line.startswith("#")]
+        assert 1 <= len(lines) <= 20, name
+
+
+def test_the_baselines_differ_from_the_demo_in_what_they_are_about_alone() -> None:
+    demo, strong, static = (check_train([f"experiment={name}"]) for name in ("demo", "demo_strong", "demo_static"))
+    for other in (strong, static):
+        assert (other.trainer, other.optimizer, other.model, other.augmentation, other.seed) == (
+            demo.trainer,
+            demo.optimizer,
+            demo.model,
+            demo.augmentation,
+            demo.seed,
+        )
+
+
+def test_prepare_and_train_meet_in_the_same_store() -> None:
+    for corpus in (["corpus=demo"], ["corpus=folder", "corpus.directory=some/music"]):
+        prepared = read_settings(PrepareSettings, compose_config("prepare", corpus))
+        trained = read_settings(TrainSettings, compose_config("train", corpus))
+        assert prepared.store == trained.store
+        assert prepared.features == trained.features
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["train", "trainer.stepz=3"], "stepz"),
+        (["train", "trainer.steps=many"], "steps"),
+        (["train", "trainer.steps=0"], "trainer.steps"),
+        (["train", "targets.kind=even"], "targets.kind"),
+        (["train", "targets.outputs=13"], "targets.outputs"),
+        (["train", "trainer.precision=8-bit"], "precision"),
+        (["train", "optimizer.name=magic"], "optimizer.name"),
+        (["train", "loss=ctc"], "ctc"),
+        (["train", "features.hop_length_samples=-1"], "hop_length_samples"),
+        (["train", "features.colour=red"], "colour"),
+        (["train", "experiment=nothing"], "nothing"),
+        (["train", "steps"], "steps"),
+        (["train", "seeds=one"], "seeds"),
+        (["train", "resume=nowhere"], "nowhere"),
+        (["train", "resume=nowhere", "seed=1"], "resume"),
+        (["train", "corpus=folder"], "corpus"),
+        (["train"], "softscribe prepare"),
+        (["prepare", "corpus.kind=cassette"], "corpus.kind"),
+        (["prepare", "corpus.colour=red"], "colour"),
+        (["prepare", "corpus=folder", "corpus.directory=nowhere"], "nowhere"),
+        (["prepare", "--dry-run"], "dry-run"),
+        (["prepare", "jobs=0"], "jobs"),
+        (["evaluate"], "run"),
+        (["evaluate", "run=nowhere"], "nowhere"),
+        (["transcribe", "song.wav", "--model", "nowhere"], "nowhere"),
+        (["sing"], "sing"),
+    ],
+)
+def test_mistakes_are_named_without_a_traceback(
+    words: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) in (1, 2)
+    assert named in capsys.readouterr().err
+
+
+def test_the_newest_run_is_found(tmp_path: Path) -> None:
+    for name in ("2026-01-01_00-00-00", "2026-01-02_00-00-00"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("{}")
+    assert newest_run(tmp_path).name == "2026-01-02_00-00-00"
+    assert newest_run(tmp_path / "2026-01-01_00-00-00").name == "2026-01-01_00-00-00"
+    with pytest.raises(InputError):
+        newest_run(tmp_path / "2026-01-01_00-00-00" / "plots")
+
+
+def test_a_config_of_somebody_else_is_data(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Nothing that a run's config names is called, and keys that settings do not have are refused."""
+    (tmp_path / "config.yaml").write_text(f"_target_: os.mkdir\npath: {tmp_path / 'made'}\n")
+    assert main(["train", f"resume={tmp_path}"]) == 2
+    assert not (tmp_path / "made").exists()
+    assert "_target_" in capsys.readouterr().err
+
+
+def run_elsewhere(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *words], cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+
+LOOK = "import softscribe.cli as cli; print(cli.__file__); print(cli.compose_config('train', ['experiment=demo']).name)"
+
+
+def test_configs_are_found_from_an_editable_install_outside_the_clone(tmp_path: Path) -> None:
+    result = run_elsewhere(tmp_path, "-c", LOOK)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [str(ROOT / "src" / "softscribe" / "cli.py"), "demo"]
+
+
+def test_configs_are_found_from_an_installed_wheel_outside_the_clone(tmp_path: Path) -> None:
+    built = run_elsewhere(ROOT, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path))
+    assert built.returncode == 0, built.stdout + built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    installed = run_elsewhere(tmp_path, "-m", "pip", "install", "--quiet", "--no-deps", "--target", "site", str(wheel))
+    assert installed.returncode == 0, installed.stderr
+    result = run_elsewhere(tmp_path, "-c", LOOK, PYTHONPATH=str(tmp_path / "site"))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [str(tmp_path / "site" / "softscribe" / "cli.py"), "demo"]
