@@ -153,3 +153,13 @@ def test_a_broken_checkpoint_is_named(settings: TrainSettings, uninterrupted: Pa
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match=r"last\.ckpt"):
         train(settings, uninterrupted, resume=True)
+
+
+def test_the_best_checkpoint_is_chosen_only_after_the_schedules_have_settled(settings: TrainSettings, tmp_path: Path) -> None:
+    """Schedules settle at 70 % of 10 steps; whatever the costs before, the best checkpoint stems from step 8 or 10."""
+    settings = replace(settings, trainer=replace(settings.trainer, steps=10, validation_interval_steps=2))
+    train(settings, tmp_path / "run")
+    rows = {int(row["step"]) + 1: row for row in read_curves(tmp_path / "run" / "metrics.csv") if row["validation/cost"]}
+    assert [float(rows[step]["validation/monitored_cost"]) > 1000 for step in (2, 4, 6, 8, 10)] == [True, True, True, False, False]
+    best = min((8, 10), key=lambda step: float(rows[step]["validation/cost"]))
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")["global_step"] == best

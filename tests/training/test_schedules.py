@@ -46,3 +46,12 @@ def test_shapes_in_the_middle() -> None:
 def test_impossible_schedules_are_refused(arguments: dict) -> None:
     with pytest.raises(InputError, match="schedule"):
         Schedule(**arguments)
+
+
+@given(until=st.floats(0.1, 1), progress=st.floats(0, 1))
+def test_a_settled_schedule_changes_no_more(until: float, progress: float) -> None:
+    schedule = Schedule(start=5.0, end=0.3, shape="geometric", until=until)
+    assert schedule.settled(progress) == (progress >= until)
+    if schedule.settled(progress):
+        assert schedule(progress) == pytest.approx(0.3)
+    assert Schedule(start=1.0).settled(progress)

@@ -15,7 +15,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from softscribe.errors import InputError
 from softscribe.files import replacing
-from softscribe.training.module import VALIDATION_COST
+from softscribe.training.module import MONITORED_COST
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
@@ -84,7 +84,7 @@ def checkpoint_callbacks(folder: Path, interval_steps: int) -> list[Callback]:
     best = ModelCheckpoint(
         dirpath=folder,
         filename=Path(BEST).stem,
-        monitor=VALIDATION_COST,
+        monitor=MONITORED_COST,
         mode="min",
         save_top_k=1,
         enable_version_counter=False,

@@ -28,8 +28,8 @@ class Loss(Protocol):
     def validation_cost(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return a cost per item that does not change its meaning during training. Shape: (B,)"""
 
-    def state(self, progress: float) -> dict[str, float]:
-        """Return the scheduled quantities, for the log."""
+    def schedules(self) -> dict[str, Schedule]:
+        """Return what changes during training, by name."""
 
 
 class SdtwLoss:
@@ -74,8 +74,8 @@ class SdtwLoss:
         result = align(cost, batch.frame_counts.cpu(), batch.target_counts.cpu(), gamma=self.gamma.final, weights=self.weights)
         return result.expected_path_cost.to(logits.device) / batch.frame_counts
 
-    def state(self, progress: float) -> dict[str, float]:
-        return {"gamma": self.gamma(progress), "diagonal_prior": self.diagonal_prior(progress)}
+    def schedules(self) -> dict[str, Schedule]:
+        return {"gamma": self.gamma, "diagonal_prior": self.diagonal_prior}
 
 
 class StrongLoss:
@@ -91,7 +91,7 @@ class StrongLoss:
             raise InputError("loss=strong: a segment has no truth. Remedy: give every recording a truth file, or use loss=sdtw_annealed.")
         return framewise_cost(logits, batch.truth, batch.frame_counts)
 
-    def state(self, progress: float) -> dict[str, float]:
+    def schedules(self) -> dict[str, Schedule]:
         return {}
 
 
@@ -111,7 +111,7 @@ class StaticLoss:
             raise InputError("loss=static needs one target per frame. Remedy: targets=stretched or targets=stretched_by_score.")
         return framewise_cost(logits, batch.targets, batch.frame_counts)
 
-    def state(self, progress: float) -> dict[str, float]:
+    def schedules(self) -> dict[str, Schedule]:
         return {}
 
 

@@ -18,7 +18,16 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, 
 """Name -> class. An optimizer of your own joins by `OPTIMIZERS["mine"] = Mine`."""
 
 VALIDATION_COST = "validation/cost"
-"""What chooses the best checkpoint, stops early and lowers the learning rate: the mean expected path cost per frame."""
+"""The mean expected path cost per frame, at the final temperature and without prior."""
+
+MONITORED_COST = "validation/monitored_cost"
+"""What chooses the best checkpoint, stops early and lowers the learning rate: VALIDATION_COST once all schedules of the loss have settled.
+
+Before, a falling pseudo-cost stands in for it (as in Zeitler, Krause, Mueller, ISMIR 2023). A model trained at a high temperature is blurred and
+cautious, which the cost rewards: in the demo it would choose a model from the middle of the annealing, .01 worse in F-measure than the last one.
+"""
+
+_PSEUDO_COST = 1e6
 
 BAD_STEPS_UNTIL_STOP = 5
 
@@ -104,9 +113,9 @@ class TranscriptionModule(pl.LightningModule):
         # A loss needs finite costs; a NaN in the logits is left to reach the gradient, where the guard below names the batch.
         finite = bool(torch.isfinite(logits).all())
         loss = self.loss(logits, batch, self.progress) if finite else logits.sum() * float("nan")
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.frame_counts))
-        for name, value in self.loss.state(self.progress).items():
-            self.log(f"train/{name}", value, batch_size=1)
+        self.log("train/loss", loss, batch_size=len(batch.frame_counts))
+        for name, schedule in self.loss.schedules().items():
+            self.log(f"train/{name}", schedule(self.progress), batch_size=1)
         self._last_batch = batch
         return loss
 
@@ -132,7 +141,10 @@ class TranscriptionModule(pl.LightningModule):
             names = self.trainer.datamodule.segment_names(batch, "validation")  # type: ignore[attr-defined]
             raise InputError(f"validation: the network's output is not finite for one of {', '.join(names)}. Remedy: look at these files.")
         cost = self.loss.validation_cost(logits, batch)
-        self.log(VALIDATION_COST, cost.mean(), batch_size=len(cost), sync_dist=True, prog_bar=True)
+        settled = all(schedule.settled(self.progress) for schedule in self.loss.schedules().values())
+        pseudo_cost = 0.0 if settled else _PSEUDO_COST * (1 - self.progress)
+        self.log(VALIDATION_COST, cost.mean(), batch_size=len(cost), sync_dist=True)
+        self.log(MONITORED_COST, cost.mean() + pseudo_cost, batch_size=len(cost), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         schedule = self.optimizer.schedule
@@ -148,7 +160,7 @@ class TranscriptionModule(pl.LightningModule):
                 "optimizer": optimizer,
                 "lr_scheduler": {
                     "scheduler": plateau,
-                    "monitor": VALIDATION_COST,
+                    "monitor": MONITORED_COST,
                     "interval": "step",
                     "frequency": self.validation_interval,
                 },

@@ -31,7 +31,7 @@ from softscribe.training.curves import CurvesLogger
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.evaluate import predict_recording, recording_truth
 from softscribe.training.losses import create_loss
-from softscribe.training.module import VALIDATION_COST, TranscriptionModule
+from softscribe.training.module import MONITORED_COST, TranscriptionModule
 from softscribe.training.pictures import SegmentPictures
 from softscribe.training.progress import StepProgress
 from softscribe.training.settings import TrainSettings
@@ -179,7 +179,7 @@ def write_model(settings: TrainSettings, model: nn.Module, recordings: list[Prep
 def _callbacks(settings: TrainSettings, folder: Path, checkpoints: Path) -> list[Callback]:
     callbacks: list[Callback] = [StepProgress(), *checkpoint_callbacks(checkpoints, settings.trainer.checkpoint_interval_steps)]
     if settings.trainer.early_stopping_patience is not None:
-        callbacks.append(EarlyStopping(VALIDATION_COST, patience=settings.trainer.early_stopping_patience, min_delta=1e-4))
+        callbacks.append(EarlyStopping(MONITORED_COST, patience=settings.trainer.early_stopping_patience, min_delta=1e-4))
     if settings.trainer.pictures_every_validations:
         callbacks.append(SegmentPictures(folder / "plots", settings.trainer.pictures_every_validations))
     return [*callbacks, StopOnSignal(checkpoints)]

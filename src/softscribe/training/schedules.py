@@ -52,6 +52,10 @@ class Schedule:
         """The value at the end of training."""
         return self.start if self.end is None else self.end
 
+    def settled(self, progress: float) -> bool:
+        """Whether the value has reached its end when the share `progress` of the training is done."""
+        return self.shape == "constant" or progress >= self.until
+
     def __call__(self, progress: float) -> float:
         """Return the value when the share `progress` of the training is done."""
         share = min(max((progress - self.begin) / (self.until - self.begin), 0.0), 1.0)
