@@ -37,7 +37,8 @@ def test_every_experiment_fits_its_settings(experiment: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "name"), [(group, name) for group in ("features", "targets", "model", "loss", "optimizer", "trainer", "logger") for name in names(group)]
+    ("group", "name"),
+    [(group, name) for group in ("features", "targets", "model", "loss", "optimizer", "trainer", "logger") for name in names(group)],
 )
 def test_every_choice_of_every_group_fits_its_settings(group: str, name: str) -> None:
     check_train([f"{group}={name}"])
@@ -45,7 +46,9 @@ def test_every_choice_of_every_group_fits_its_settings(group: str, name: str) ->
 
 def test_experiments_are_small_deltas() -> None:
     for name in names("experiment"):
-        lines = [line for line in (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines() if line.strip() and not line.startswith("#")]
+        lines = [
+            line for line in (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines() if line.strip() and not line.startswith("#")
+        ]
         assert 1 <= len(lines) <= 20, name
 
 

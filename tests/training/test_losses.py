@@ -76,7 +76,14 @@ def test_baselines_refuse_what_they_cannot_use() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"name": "ctc"}, {}, {"name": "strong", "gamma": 1}, {"name": "sdtw"} | CONSTANT | {"gamma": {"start": 0.0}}, {"name": "sdtw"} | CONSTANT | {"horizontal": -1.0}]
+    "settings",
+    [
+        {"name": "ctc"},
+        {},
+        {"name": "strong", "gamma": 1},
+        {"name": "sdtw"} | CONSTANT | {"gamma": {"start": 0.0}},
+        {"name": "sdtw"} | CONSTANT | {"horizontal": -1.0},
+    ],
 )
 def test_unknown_losses_and_settings_are_named(settings: dict) -> None:
     with pytest.raises(InputError, match="loss"):

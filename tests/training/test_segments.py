@@ -86,10 +86,14 @@ def test_padding_is_zero_and_counted(segments: list[AnnotatedSegment], features:
 def test_published_targets_come_from_the_performance(segments: list[AnnotatedSegment], features: HcqtSettings) -> None:
     item = SegmentDataset(segments, features, TargetSettings(kind="unique", source="performance"))[0, 0]
     written = segments[0].segment.score.pitches % 12
-    assert item.targets.argmax(axis=1)[item.targets.any(axis=1)].tolist() == written[np.concatenate([[True], np.diff(written) != 0])].tolist()
+    assert (
+        item.targets.argmax(axis=1)[item.targets.any(axis=1)].tolist() == written[np.concatenate([[True], np.diff(written) != 0])].tolist()
+    )
 
 
-@pytest.mark.parametrize("settings", [{"outputs": 13}, {"kind": "even"}, {"source": "memory"}, {"source": "performance", "kind": "stretched_by_score"}])
+@pytest.mark.parametrize(
+    "settings", [{"outputs": 13}, {"kind": "even"}, {"source": "memory"}, {"source": "performance", "kind": "stretched_by_score"}]
+)
 def test_impossible_targets_are_refused(settings: dict) -> None:
     with pytest.raises(InputError, match="targets"):
         TargetSettings(**settings)
