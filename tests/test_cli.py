@@ -1,4 +1,4 @@
-"""The command line: every shipped config fits its settings, mistakes are named, and it works from a clone, an editable install and a wheel."""
+"""The command line: shipped configs fit their settings, mistakes are named, and it works from an editable install and from a wheel."""
 
 import os
 import subprocess

@@ -23,8 +23,8 @@ VALIDATION_COST = "validation/cost"
 MONITORED_COST = "validation/monitored_cost"
 """What chooses the best checkpoint, stops early and lowers the learning rate: VALIDATION_COST once all schedules of the loss have settled.
 
-Before, a falling pseudo-cost stands in for it (as in Zeitler, Krause, Mueller, ISMIR 2023). A model trained at a high temperature is blurred and
-cautious, which the cost rewards: in the demo it would choose a model from the middle of the annealing, .01 worse in F-measure than the last one.
+Before, a falling pseudo-cost stands in for it (as in Zeitler, Krause, Mueller, ISMIR 2023). A model trained at a high temperature is
+blurred and cautious, which the cost rewards: it would choose a model from the middle of the annealing, worse than the last one.
 """
 
 _PSEUDO_COST = 1e6
