@@ -1,6 +1,6 @@
 """How many times faster than real time is the HCQT, and what do its parts take?
 
-    .venv/bin/python scripts/benchmark_features.py
+.venv/bin/python scripts/benchmark_features.py
 """
 
 import time

@@ -99,6 +99,11 @@ def test_prepare_and_train_meet_in_the_same_store() -> None:
         (["prepare", "jobs=0"], "jobs"),
         (["evaluate"], "run"),
         (["evaluate", "run=nowhere"], "nowhere"),
+        (["evaluate", "run=nowhere", "split=none"], "split"),
+        (["evaluate", "run=nowhere", "threshold=high"], "threshold"),
+        (["train", "experiment=finetune", "corpus.directory=music"], "runs/demo"),
+        (["train", "seed=-1"], "seed"),
+        (["train", "loss=static", "targets=unique"], "static"),
         (["transcribe", "song.wav", "--model", "nowhere"], "nowhere"),
         (["sing"], "sing"),
     ],
@@ -112,13 +117,15 @@ def test_mistakes_are_named_without_a_traceback(
 
 
 def test_the_newest_run_is_found(tmp_path: Path) -> None:
-    for name in ("2026-01-01_00-00-00", "2026-01-02_00-00-00"):
-        (tmp_path / name).mkdir()
+    for name in ("2026-01-01_00-00-00", "2026-01-02_00-00-00/seed-0", "2026-01-03_00-00-00"):
+        (tmp_path / name / "model").mkdir(parents=True)
         (tmp_path / name / "config.yaml").write_text("{}")
-    assert newest_run(tmp_path).name == "2026-01-02_00-00-00"
-    assert newest_run(tmp_path / "2026-01-01_00-00-00").name == "2026-01-01_00-00-00"
-    with pytest.raises(InputError):
-        newest_run(tmp_path / "2026-01-01_00-00-00" / "plots")
+    for name in ("2026-01-01_00-00-00", "2026-01-02_00-00-00/seed-0"):
+        (tmp_path / name / "model" / "card.json").write_text("{}")
+    assert newest_run(tmp_path, "model/card.json") == tmp_path / "2026-01-02_00-00-00" / "seed-0", "the third never came to a model"
+    assert newest_run(tmp_path / "2026-01-01_00-00-00", "model/card.json").name == "2026-01-01_00-00-00"
+    with pytest.raises(InputError, match="model"):
+        newest_run(tmp_path / "2026-01-01_00-00-00" / "plots", "model/card.json")
 
 
 def test_a_config_of_somebody_else_is_data(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

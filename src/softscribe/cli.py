@@ -1,6 +1,8 @@
 """The command line: `softscribe prepare | train | evaluate` take Hydra overrides, `softscribe transcribe` takes files and options."""
 
 import argparse
+import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -12,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from yaml import YAMLError
 
 from softscribe.errors import InputError
 from softscribe.files import replacing
@@ -27,6 +30,7 @@ USAGE = """usage: softscribe COMMAND ...
 An override is key=value, for example experiment=demo or trainer.steps=2000; configs/ lists all keys with their meaning."""
 
 CONFIG_NAME = "config.yaml"
+MODEL_CARD = "model/card.json"
 
 Settings = TypeVar("Settings")
 
@@ -41,10 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] not in commands:
         print(f"softscribe: {words[0]!r} is no command.\n{USAGE}", file=sys.stderr)
         return 2
+    if words[0] != "transcribe" and {"-h", "--help"} & set(words):
+        print(USAGE)
+        return 0
     try:
         return commands[words[0]](words[1:])
     except InputError as error:
         print(f"softscribe {words[0]}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"softscribe {words[0]}: {error}. Remedy: check the path, its permissions and the free disk space.", file=sys.stderr)
         return 1
     except (HydraException, OmegaConfBaseException) as error:
         print(f"softscribe {words[0]}: {_first_lines(error)} Remedy: see configs/ for keys and values.", file=sys.stderr)
@@ -92,29 +102,43 @@ def _train(words: list[str]) -> int:
     if "resume" in given:
         if overrides or "seeds" in given:
             raise InputError(f"resume={given['resume']}: takes no other settings, a run goes on as it began. Remedy: leave the others out.")
-        folder = newest_run(Path(given["resume"]))
+        folder = newest_run(Path(given["resume"]), "checkpoints/last.ckpt")
         return _run(_read_run(folder), folder, resume=True)
     config = compose_config("train", overrides)
     if config.model.get("init"):
         config.model.init = str(find_model(Path(config.model.init)))
     settings = read_settings(TrainSettings, config)
-    folder = Path(settings.runs) / settings.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    one_process = settings.trainer.devices == 1 and settings.trainer.nodes == 1
+    folder = Path(settings.runs) / settings.name / _run_name(one_process)
     if "seeds" not in given:
         return _run(settings, folder)
+    if not one_process:
+        raise InputError("seeds: several seeds run in one process only. Remedy: one command for each seed.")
     return _run_seeds(config, _seeds(given["seeds"]), folder)
+
+
+def _run_name(one_process: bool) -> str:
+    """The time; the processes of one training agree on it through their environment, those of a SLURM job on the job's number."""
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    if one_process:
+        return now
+    return os.environ.setdefault("SOFTSCRIBE_RUN_NAME", f"slurm-{os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else now)
 
 
 def _run(settings: Any, folder: Path, *, resume: bool = False) -> int:
     from softscribe.training import RunInterruptedError, train
 
-    if not resume:
+    first_process = os.environ.get("LOCAL_RANK", "0") == os.environ.get("SLURM_PROCID", "0") == "0"
+    if not resume and first_process:
         with replacing(folder / CONFIG_NAME) as temporary:
             OmegaConf.save(OmegaConf.structured(settings), temporary)
     print(f"run folder: {folder}")
     try:
         model_folder = train(settings, folder, resume=resume)
     except RunInterruptedError as stopped:
-        print(f"softscribe train: {stopped}. To go on: softscribe train resume={folder}", file=sys.stderr)
+        print(f"softscribe train: {stopped}", file=sys.stderr)
+        if (folder / "checkpoints" / "last.ckpt").exists():
+            print(f"To go on: softscribe train resume={folder}", file=sys.stderr)
         return 128 + stopped.signal_number
     print(f"model: {model_folder}")
     return 0
@@ -123,19 +147,25 @@ def _run(settings: Any, folder: Path, *, resume: bool = False) -> int:
 def _run_seeds(config: DictConfig, seeds: list[int], folder: Path) -> int:
     from softscribe.training import TrainSettings, evaluate, mean_and_deviation
 
-    results = []
+    runs = []
     for seed in seeds:
         config.seed = seed
         settings = read_settings(TrainSettings, config.copy())
-        status = _run(settings, folder / f"seed-{seed}")
+        runs.append((settings, folder / f"seed-{seed}"))
+        status = _run(*runs[-1])
         if status:
             return status
-        results.append(evaluate(settings, folder / f"seed-{seed}"))
-    print(f"\n{len(seeds)} seeds: mean and standard deviation")
-    for name in results[0]:
-        if all(isinstance(result.get(name), float) for result in results):
-            mean, deviation = mean_and_deviation([result[name] for result in results])
-            print(f"{name:44s} {mean:9.3f} +- {deviation:.3f}")
+    results = [evaluate(settings, run) for settings, run in runs]
+    summary = {
+        name: dict(zip(("mean", "deviation"), mean_and_deviation([result[name] for result in results]), strict=True))
+        for name in results[0]
+        if all(isinstance(result.get(name), float) for result in results)
+    }
+    with replacing(folder / "seeds.json") as temporary:
+        temporary.write_text(json.dumps({"seeds": seeds, **summary}, indent=2) + "\n")
+    print(f"\n{len(seeds)} seeds: mean and standard deviation ({folder / 'seeds.json'})")
+    for name, values in summary.items():
+        print(f"{name:44s} {values['mean']:9.3f} +- {values['deviation']:.3f}")
     return 0
 
 
@@ -146,23 +176,23 @@ def _seeds(text: str) -> list[int]:
         raise InputError(f"seeds={text}: not whole numbers. Remedy: for example seeds=0,1,2.") from error
 
 
-def newest_run(folder: Path) -> Path:
-    """Return `folder` if it is a run's, else the newest run inside it.
+def newest_run(folder: Path, needed: str) -> Path:
+    """Return `folder` if it is a run's, else the newest run inside it that holds the file `needed`.
 
     Raises:
         InputError: there is none.
     """
     if (folder / CONFIG_NAME).is_file():
         return folder
-    runs = sorted(path.parent for path in folder.glob(f"*/{CONFIG_NAME}"))
+    runs = sorted(path.parent for path in folder.glob(f"**/{CONFIG_NAME}") if (path.parent / needed).is_file())
     if not runs:
-        raise InputError(f"{folder}: no run, and no folder of runs. Remedy: name a folder that `softscribe train` printed as run folder.")
+        raise InputError(f"{folder}: no run with {needed} in it. Remedy: name a folder that `softscribe train` printed as run folder.")
     return runs[-1]
 
 
 def find_model(folder: Path) -> Path:
     """Return `folder` if it is a model's, else the model of the run, or of the newest run, that it names."""
-    return folder if (folder / "card.json").is_file() else newest_run(folder) / "model"
+    return folder if (folder / "card.json").is_file() else newest_run(folder, MODEL_CARD) / "model"
 
 
 def _read_run(folder: Path) -> Any:
@@ -170,7 +200,7 @@ def _read_run(folder: Path) -> Any:
 
     try:
         config = OmegaConf.load(folder / CONFIG_NAME)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, YAMLError) as error:
         raise InputError(f"{folder / CONFIG_NAME}: cannot be read ({error}). Remedy: name another run.") from error
     if not isinstance(config, DictConfig):
         raise InputError(f"{folder / CONFIG_NAME}: no config. Remedy: name another run.")
@@ -179,15 +209,11 @@ def _read_run(folder: Path) -> Any:
 
 def _evaluate(words: list[str]) -> int:
     from softscribe.evaluation import report_table
-    from softscribe.training import evaluate
+    from softscribe.training import EvaluateSettings, evaluate
 
-    config = compose_config("evaluate", words)
-    if OmegaConf.is_missing(config, "run"):
-        raise InputError(
-            "run: missing. Remedy: softscribe evaluate run=FOLDER, with a folder that `softscribe train` printed as run folder."
-        )
-    folder = newest_run(Path(config.run))
-    result = evaluate(_read_run(folder), folder, split=config.split, threshold=config.threshold)
+    settings = read_settings(EvaluateSettings, compose_config("evaluate", words))
+    folder = newest_run(Path(settings.run), MODEL_CARD)
+    result = evaluate(_read_run(folder), folder, split=settings.split, threshold=settings.threshold)
     Console().print(report_table(result))
     if "alignment_median_error_ms" in result:
         print(
@@ -198,7 +224,7 @@ def _evaluate(words: list[str]) -> int:
     print(f"anchors per minute in training: {result['training_anchors_per_minute']}")
     print(f"all measures: {folder / 'metrics.json'}")
     kind = "pitch classes" if result["outputs"] == 12 else "pitches"
-    held_out = "held-out" if config.split == "test" else config.split
+    held_out = "held-out" if settings.split == "test" else settings.split
     print(f"frame F-measure ({kind}, {held_out}): {result['frame_f_measure']:.3f}")
     return 0
 

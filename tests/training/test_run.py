@@ -17,6 +17,7 @@ from softscribe.errors import InputError
 from softscribe.training import TrainSettings, evaluate, train
 from softscribe.training.checkpoints import LAST, read_checkpoint
 from softscribe.training.curves import read_curves
+from softscribe.training.module import OptimizerSettings, TranscriptionModule
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -163,3 +164,37 @@ def test_the_best_checkpoint_is_chosen_only_after_the_schedules_have_settled(set
     assert [float(rows[step]["validation/monitored_cost"]) > 1000 for step in (2, 4, 6, 8, 10)] == [True, True, True, False, False]
     best = min((8, 10), key=lambda step: float(rows[step]["validation/cost"]))
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")["global_step"] == best
+
+
+@pytest.mark.parametrize("place", ["validating", "validated", "at the end"])
+def test_what_a_validation_decided_survives_a_crash_around_it(settings: TrainSettings, tmp_path: Path, place: str) -> None:
+    """Crashes in the middle of a validation, just after one, and in the last one; the learning rate depends on validations, too."""
+    settings = replace(
+        settings,
+        optimizer=OptimizerSettings(learning_rate={"start": 1e-2}, plateau_patience=1),
+        loss=settings.loss | {"gamma": {"start": 1.0}, "diagonal_prior": {"start": 0.0}},
+        trainer=replace(settings.trainer, steps=8, validation_interval_steps=2, checkpoint_interval_steps=1),
+    )
+    train(settings, tmp_path / "whole")
+    hook = "training_step" if place == "validated" else "validation_step"
+    crash_step = {"validating": 4, "validated": 4, "at the end": 8}[place]
+    original = getattr(TranscriptionModule, hook)
+
+    def crashing(module: TranscriptionModule, *arguments: object) -> object:
+        if module.global_step == crash_step:
+            raise ZeroDivisionError
+        return original(module, *arguments)
+
+    setattr(TranscriptionModule, hook, crashing)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            train(settings, tmp_path / "crashed")
+    finally:
+        setattr(TranscriptionModule, hook, original)
+    train(settings, tmp_path / "crashed", resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "crashed"))
+    assert (tmp_path / "whole" / "metrics.csv").read_bytes() == (tmp_path / "crashed" / "metrics.csv").read_bytes()
+    last = [read_checkpoint(tmp_path / name / "checkpoints" / LAST) for name in ("whole", "crashed")]
+    assert last[0]["global_step"] == last[1]["global_step"] == 8
+    rates = [checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] for checkpoint in last]
+    assert rates[0] == rates[1]

@@ -1,5 +1,6 @@
 """The names by which configs call the kinds of corpora, and what `softscribe prepare` does with one."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,10 +88,12 @@ def prepare_corpus(settings: PrepareSettings) -> int:
         raise InputError(f"corpus.kind: {kind!r} is not known. Remedy: one of {', '.join(sorted(CORPORA))}.")
     store = FeatureStore(Path(settings.store), HcqtSettings.from_dict(settings.features))
     jobs = -1 if settings.jobs is None else settings.jobs
+    arguments = {"store": Path(settings.store), "jobs": jobs, "dry_run": settings.dry_run} | options
     try:
-        recordings, refused = CORPORA[kind](store=Path(settings.store), jobs=jobs, dry_run=settings.dry_run, **options)
+        inspect.signature(CORPORA[kind]).bind(**arguments)
     except TypeError as error:
-        raise InputError(f"corpus: {error}. Remedy: give only settings that the kind {kind!r} takes.") from error
+        raise InputError(f"corpus: {error}. Remedy: give the settings that the kind {kind!r} takes, and no others.") from error
+    recordings, refused = CORPORA[kind](**arguments)
     work = plan if settings.dry_run else prepare
     Console().print(work(recordings, store, refused=refused, jobs=jobs))
     return 0

@@ -57,6 +57,7 @@ class Mcnn(nn.Module):
         prefilter, binning, reduction, combination = channels
         self.in_channels = in_channels
         self.outputs = outputs
+        self.receptive_field_frames = RECEPTIVE_FIELD_FRAMES
         self.normalisation = nn.LayerNorm([in_channels, PITCHES * BINS_PER_SEMITONE])
         self.prefilter = nn.Sequential(
             nn.Conv2d(in_channels, prefilter, kernel_size=(15, 15), padding=(7, 7)),

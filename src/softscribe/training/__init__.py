@@ -3,6 +3,6 @@
 from softscribe.training.checkpoints import RunInterruptedError
 from softscribe.training.evaluate import evaluate
 from softscribe.training.run import mean_and_deviation, train
-from softscribe.training.settings import TrainSettings
+from softscribe.training.settings import EvaluateSettings, TrainSettings
 
-__all__ = ["RunInterruptedError", "TrainSettings", "evaluate", "mean_and_deviation", "train"]
+__all__ = ["EvaluateSettings", "RunInterruptedError", "TrainSettings", "evaluate", "mean_and_deviation", "train"]

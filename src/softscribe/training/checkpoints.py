@@ -10,15 +10,16 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from softscribe.errors import InputError
 from softscribe.files import replacing
-from softscribe.training.module import MONITORED_COST
+from softscribe.training.module import MONITORED_COST, TranscriptionModule
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
+LOWEST_RATE = 1e-6
 
 
 class RunInterruptedError(Exception):
@@ -62,7 +63,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such checkpoint. Remedy: name the folder of a run that has saved at least once.") from error
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise InputError(f"{path}: not a checkpoint of softscribe ({error}). Remedy: resume from another run.") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not {"state_dict", "global_step"} <= checkpoint.keys():
         raise InputError(f"{path}: not a checkpoint of softscribe. Remedy: resume from another run.")
     return checkpoint
 
@@ -72,16 +73,9 @@ def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith("model.")}
 
 
-def checkpoint_callbacks(folder: Path, interval_steps: int) -> list[Callback]:
-    """Return what saves `last.ckpt` every `interval_steps` and `best.ckpt` at each lowest validation cost, in `folder`."""
-    last = ModelCheckpoint(
-        dirpath=folder,
-        filename=Path(LAST).stem,
-        every_n_train_steps=interval_steps,
-        enable_version_counter=False,
-        save_on_train_epoch_end=False,
-    )
-    best = ModelCheckpoint(
+def best_checkpoint(folder: Path) -> ModelCheckpoint:
+    """Return the callback that saves `best.ckpt` at each lowest MONITORED_COST."""
+    return ModelCheckpoint(
         dirpath=folder,
         filename=Path(BEST).stem,
         monitor=MONITORED_COST,
@@ -91,32 +85,87 @@ def checkpoint_callbacks(folder: Path, interval_steps: int) -> list[Callback]:
         auto_insert_metric_name=False,
         save_on_train_epoch_end=False,
     )
-    return [last, best]
 
 
-class StopOnSignal(Callback):
-    """On SIGTERM or SIGINT: finish the step, save `last.ckpt`, raise `RunInterruptedError`. A second signal ends the process at once."""
+class LastCheckpoint(Checkpoint):
+    """Keeps `last.ckpt`, from which a run goes on, and stops the run when SIGTERM or SIGINT asks for it.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.received: int | None = None
-        self._previous: dict[int, Any] = {}
+    It is written every `interval_steps` and after every validation. At a step that is validated it waits for the validation, so that what
+    the validation decided (the best checkpoint, early stopping, a lower learning rate) is in it: a run that is killed in between goes
+    back before the step and repeats both. A second signal ends the run at once.
+    """
+
+    def __init__(self, folder: Path, interval_steps: int) -> None:
+        self.path = folder / LAST
+        self.interval_steps = interval_steps
+        self._signal: int | None = None
+        self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._previous[number] = signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            raise RunInterruptedError(number)
-        self.received = number
+            self._previous_handlers[number] = signal.signal(number, self._note)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.received is not None:
-            trainer.save_checkpoint(self.folder / LAST)
-            raise RunInterruptedError(self.received)
+        assert isinstance(pl_module, TranscriptionModule)
+        step_done = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        validation_follows = trainer.global_step % pl_module.validation_interval == 0
+        due = trainer.global_step % self.interval_steps == 0 or self._signal is not None
+        if step_done and due and not validation_follows:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._signal = None  # too late to stop: what is left is to write the model
+        self._save(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._restore_handlers()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        for number, handler in self._previous.items():
+        self._restore_handlers()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None:
+            raise RunInterruptedError(number)
+        self._signal = number
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        if self._signal is not None:
+            raise RunInterruptedError(self._signal)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
-        self._previous = {}
+        self._previous_handlers = {}
+
+
+class LowerRateOnPlateau(Callback):
+    """Halves the learning rate after `patience` validations without a lower MONITORED_COST.
+
+    Lightning's own handling counts batches, and comes after the checkpoint of the validation.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.lowest = float("inf")
+        self.waited = 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        cost = float(trainer.callback_metrics[MONITORED_COST])
+        if cost < self.lowest:
+            self.lowest, self.waited = cost, 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            self.waited = 0
+            for group in trainer.optimizers[0].param_groups:
+                group["lr"] = max(group["lr"] / 2, LOWEST_RATE)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"lowest": self.lowest, "waited": self.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.lowest, self.waited = state_dict["lowest"], state_dict["waited"]

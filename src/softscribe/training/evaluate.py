@@ -45,7 +45,7 @@ def recording_truth(prepared: PreparedRecording, outputs: int) -> Bool[np.ndarra
 
 
 def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", threshold: float | None = None) -> dict[str, Any]:
-    """Evaluate the model of a run and write `metrics.json` into its folder, and `evaluation/` with one row per recording.
+    """Evaluate the model of a run on a split; write `metrics.json` into its folder (other splits: `evaluation/SPLIT/`), and a table as CSV.
 
     Args:
         settings: those of the run.
@@ -67,6 +67,8 @@ def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", thre
         raise InputError(
             f"split={split}: no recording in it has a truth file. Remedy: add truth files, or another split, and prepare again."
         )
+    # The run's own figures are those of the test pieces at the model's threshold; whatever else is asked for lies beside them.
+    report_folder = folder if split == "test" and threshold is None else folder / "evaluation" / split
     threshold = card["threshold"] if threshold is None else threshold
     baseline_threshold = _baseline_threshold(recordings, card["outputs"], features)
     rows = []
@@ -86,7 +88,7 @@ def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", thre
         f"training_{name}": value for name, value in card["data"].items()
     }
     summary |= alignment_error(model, settings, annotated_segments(chosen, split))
-    return write_report(rows, summary, folder)
+    return write_report(rows, summary, report_folder)
 
 
 def alignment_error(model: nn.Module, settings: TrainSettings, segments: list[AnnotatedSegment]) -> dict[str, float]:

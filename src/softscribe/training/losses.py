@@ -58,6 +58,8 @@ class SdtwLoss:
         self.weights = StepWeights(horizontal=horizontal, vertical=vertical, diagonal=diagonal)
         if min(self.gamma.start, self.gamma.final) <= 0:
             raise InputError(f"loss.gamma: from {self.gamma.start} to {self.gamma.final}. Remedy: positive temperatures, such as 1.")
+        if min(self.diagonal_prior.start, self.diagonal_prior.final) < 0:
+            raise InputError(f"loss.diagonal_prior: from {self.diagonal_prior.start} to {self.diagonal_prior.final}. Remedy: at least 0.")
 
     def __call__(self, logits: Float[Tensor, "B N K"], batch: Batch, progress: float) -> Float[Tensor, ""]:
         cost = bce_cost(logits, batch.targets)

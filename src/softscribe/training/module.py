@@ -153,17 +153,6 @@ class TranscriptionModule(pl.LightningModule):
         except (TypeError, ValueError) as error:
             raise InputError(f"optimizer: {error}. Remedy: arguments that {self.optimizer.name} takes.") from error
         if self.optimizer.plateau_patience is not None:
-            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimizer, factor=0.5, patience=self.optimizer.plateau_patience, min_lr=1e-6
-            )
-            return {
-                "optimizer": optimizer,
-                "lr_scheduler": {
-                    "scheduler": plateau,
-                    "monitor": MONITORED_COST,
-                    "interval": "step",
-                    "frequency": self.validation_interval,
-                },
-            }
+            return optimizer
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step / self.total_steps) / schedule.start)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}

@@ -14,8 +14,6 @@ from softscribe.training.losses import SdtwLoss
 from softscribe.training.module import TranscriptionModule
 from softscribe.training.segments import collate
 
-PIECES = 2
-
 
 class SegmentPictures(Callback):
     """Draws features, activations, targets and alignment of one segment of each of the first validation pieces.
@@ -23,11 +21,13 @@ class SegmentPictures(Callback):
     Args:
         folder: pictures go to `folder`/step-000100/NAME.png, and to TensorBoard.
         every_validations: how often.
+        pieces: how many at most.
     """
 
-    def __init__(self, folder: Path, every_validations: int) -> None:
+    def __init__(self, folder: Path, every_validations: int, pieces: int) -> None:
         self.folder = folder
         self.every_validations = every_validations
+        self.pieces = pieces
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TranscriptionModule)
@@ -44,7 +44,7 @@ class SegmentPictures(Callback):
         loss = module.loss if isinstance(module.loss, SdtwLoss) else SdtwLoss(gamma={"start": 1.0}, diagonal_prior={"start": 0.0})
         seen: set[str] = set()
         for index, segment in enumerate(dataset.segments):
-            if segment.prepared.recording.name in seen or len(seen) == PIECES:
+            if segment.prepared.recording.name in seen or len(seen) == self.pieces:
                 continue
             seen.add(segment.prepared.recording.name)
             item = dataset[index, index]

@@ -47,7 +47,13 @@ class StepProgress(Callback):
             cost = trainer.callback_metrics[VALIDATION_COST]
             self._progress.console.print(f"step {trainer.global_step:>6}   validation cost per frame {cost:.4f}")
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

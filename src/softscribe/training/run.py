@@ -11,23 +11,26 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from softscribe.corpora import FeatureStore, PreparedRecording
 from softscribe.errors import InputError
 from softscribe.evaluation import tune_threshold
 from softscribe.models import create_model, load_model, save_model
+from softscribe.plots import plot_curves, save
 from softscribe.sound import HcqtSettings
 from softscribe.training.checkpoints import (
     BEST,
     LAST,
     AtomicCheckpointIO,
-    StopOnSignal,
-    checkpoint_callbacks,
+    LastCheckpoint,
+    LowerRateOnPlateau,
+    best_checkpoint,
     model_weights,
     read_checkpoint,
 )
-from softscribe.training.curves import CurvesLogger
+from softscribe.training.curves import CurvesLogger, curve_points
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.evaluate import predict_recording, recording_truth
 from softscribe.training.losses import create_loss
@@ -41,6 +44,7 @@ DEFAULT_THRESHOLD = 0.5
 LIGHTNING_WARNINGS = (
     ".*LeafSpec.*",  # a deprecated call inside Lightning itself
     ".*does not have many workers.*",  # two cores have no worker to spare; worker_count is the user's to set
+    ".*exists and is not empty.*",  # a resumed run goes on in its folder
     ".*not resumable.*",  # ours is: the stream's position follows from the number of steps
 )
 
@@ -91,34 +95,23 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
         raise InputError(
             f"loss={settings.loss['name']} needs a truth file for every recording. Remedy: a loss that needs none, such as sdtw."
         )
-    trainer = pl.Trainer(
-        accelerator=trainer_settings.accelerator,
-        devices=trainer_settings.devices,
-        num_nodes=trainer_settings.nodes,
-        strategy=trainer_settings.strategy,
-        precision=trainer_settings.precision,  # type: ignore[arg-type]  # checked by TrainerSettings
-        max_steps=trainer_settings.steps,
-        max_time=None if trainer_settings.minutes is None else timedelta(minutes=trainer_settings.minutes),
-        accumulate_grad_batches=trainer_settings.accumulated_batches,
-        gradient_clip_val=trainer_settings.gradient_clip_norm,
-        val_check_interval=trainer_settings.validation_interval_steps * trainer_settings.accumulated_batches,
-        check_val_every_n_epoch=None,
-        callbacks=_callbacks(settings, folder, checkpoints),
-        logger=_loggers(settings, folder, first_step),
-        plugins=[AtomicCheckpointIO()],
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=10,
-        default_root_dir=folder,
-    )
+    try:
+        trainer = _trainer(settings, folder, checkpoints, first_step)
+    except (MisconfigurationException, ValueError) as error:
+        raise InputError(f"trainer: {error} Remedy: see configs/trainer/.") from error
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"model: {settings.model['name']}, {parameters:,} parameters, {_reach(model, features)}")
     with warnings.catch_warnings():
         for message in LIGHTNING_WARNINGS:
             warnings.filterwarnings("ignore", message)
         trainer.fit(module, data, ckpt_path=last if resume else None)
     if not trainer.is_global_zero:
         return folder / "model"
+    if module.progress < 1:
+        print(f"stopped at step {trainer.global_step} of {settings.trainer.steps}: schedules stop at {module.progress:.0%} of their way.")
+    curves = {name: points for name, points in curve_points(folder / "metrics.csv").items() if name != MONITORED_COST}
+    if curves:
+        save(plot_curves(curves, title=settings.name), folder / "plots" / "curves.png")
     return write_model(settings, module.model, recordings, folder)
 
 
@@ -146,15 +139,11 @@ def write_model(settings: TrainSettings, model: nn.Module, recordings: list[Prep
     best = folder / "checkpoints" / BEST
     if best.exists():
         model.load_state_dict(model_weights(read_checkpoint(best)))
-    validation = [prepared for prepared in recordings if prepared.recording.split == "validation"]
+    validation = [prepared for prepared in recordings if prepared.recording.split == "validation" and prepared.recording.truth is not None]
     outputs = settings.targets.outputs
     threshold = settings.threshold.fixed
-    if threshold is None and all(prepared.recording.truth is not None for prepared in validation):
-        pairs = []
-        for prepared in validation:
-            activations = predict_recording(model, prepared)
-            pairs.append((activations, recording_truth(prepared, outputs)))
-        threshold = tune_threshold(pairs)
+    if threshold is None and validation:
+        threshold = tune_threshold([(predict_recording(model, prepared), recording_truth(prepared, outputs)) for prepared in validation])
     train_split = [prepared.recording for prepared in recordings if prepared.recording.split == "train"]
     anchors = sum(recording.anchor_count for recording in train_split)
     minutes = sum(recording.annotated_seconds for recording in train_split) / 60
@@ -176,13 +165,47 @@ def write_model(settings: TrainSettings, model: nn.Module, recordings: list[Prep
     return folder / "model"
 
 
+def _trainer(settings: TrainSettings, folder: Path, checkpoints: Path, first_step: int) -> pl.Trainer:
+    options = settings.trainer
+    return pl.Trainer(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.nodes,
+        strategy=options.strategy,
+        precision=options.precision,  # type: ignore[arg-type]  # checked by TrainerSettings
+        max_steps=options.steps,
+        max_time=None if options.minutes is None else timedelta(minutes=options.minutes),
+        accumulate_grad_batches=options.accumulated_batches,
+        gradient_clip_val=options.gradient_clip_norm,
+        val_check_interval=options.validation_interval_steps * options.accumulated_batches,
+        check_val_every_n_epoch=None,
+        callbacks=_callbacks(settings, folder, checkpoints),
+        logger=_loggers(settings, folder, first_step),
+        plugins=[AtomicCheckpointIO()],
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+        default_root_dir=folder,
+    )
+
+
+def _reach(model: nn.Module, features: HcqtSettings) -> str:
+    frames = getattr(model, "receptive_field_frames", None)
+    return "receptive field unknown" if frames is None else f"receptive field {frames} frames ({frames / features.frames_per_second:.2f} s)"
+
+
 def _callbacks(settings: TrainSettings, folder: Path, checkpoints: Path) -> list[Callback]:
-    callbacks: list[Callback] = [StepProgress(), *checkpoint_callbacks(checkpoints, settings.trainer.checkpoint_interval_steps)]
+    callbacks: list[Callback] = [StepProgress()]
+    if settings.optimizer.plateau_patience is not None:
+        callbacks.append(LowerRateOnPlateau(settings.optimizer.plateau_patience))
     if settings.trainer.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(MONITORED_COST, patience=settings.trainer.early_stopping_patience, min_delta=1e-4))
     if settings.trainer.pictures_every_validations:
-        callbacks.append(SegmentPictures(folder / "plots", settings.trainer.pictures_every_validations))
-    return [*callbacks, StopOnSignal(checkpoints)]
+        callbacks.append(SegmentPictures(folder / "plots", settings.trainer.pictures_every_validations, settings.trainer.pictures_pieces))
+    # Checkpoints come last, so that they hold what the other callbacks decided; the best one first, since the last one holds its score.
+    return [*callbacks, best_checkpoint(checkpoints), LastCheckpoint(checkpoints, settings.trainer.checkpoint_interval_steps)]
 
 
 def _loggers(settings: TrainSettings, folder: Path, first_step: int) -> list[Logger]:

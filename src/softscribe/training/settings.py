@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from softscribe.corpora.recordings import SPLITS
 from softscribe.errors import InputError
 from softscribe.training.module import OptimizerSettings
 from softscribe.training.segments import TargetSettings
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+PRECISIONS = ("32-true", "bf16-mixed")
 
 
 @dataclass
@@ -20,12 +21,13 @@ class TrainerSettings:
         batch_size: segments per step and process.
         accumulated_batches: batches whose gradients make one step.
         steps: optimizer steps of the whole training, to which all schedules refer.
-        minutes: stop after this time even if steps are left; `null` for no limit.
+        minutes: stop after this time even if steps are left; `null` for no limit. Schedules then stop where they are: choose steps to fit.
         validation_interval_steps, checkpoint_interval_steps: how often to validate, and to save `last.ckpt`.
         early_stopping_patience: stop after this many validations without improvement; `null` never does.
         gradient_clip_norm: largest norm of the gradient; `null` for no limit.
         worker_count: processes that load segments; 0 loads in the training process.
-        pictures_every_validations: draw the first validation pieces every so many validations; 0 never does.
+        pictures_every_validations: draw validation pieces every so many validations; 0 never does.
+        pictures_pieces: how many of them at most.
     """
 
     accelerator: str = "cpu"
@@ -43,6 +45,7 @@ class TrainerSettings:
     gradient_clip_norm: float | None = None
     worker_count: int = 0
     pictures_every_validations: int = 5
+    pictures_pieces: int = 10
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -56,6 +59,7 @@ class TrainerSettings:
             "checkpoint_interval_steps": 1,
             "worker_count": 0,
             "pictures_every_validations": 0,
+            "pictures_pieces": 1,
         }
         for name, least in at_least.items():
             if getattr(self, name) < least:
@@ -93,6 +97,27 @@ class ThresholdSettings:
 
 
 @dataclass
+class EvaluateSettings:
+    """What `softscribe evaluate` does.
+
+    Attributes:
+        run: a run's folder, or a folder of runs, whose newest is taken.
+        split: train, validation or test.
+        threshold: instead of the model's own, in [0, 1]; `null` takes that.
+    """
+
+    run: str
+    split: str = "test"
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise InputError(f"split: {self.split!r}. Remedy: one of {', '.join(SPLITS)}.")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise InputError(f"threshold: {self.threshold}. Remedy: between 0 and 1, or null for the model's own.")
+
+
+@dataclass
 class TrainSettings:
     """A training run.
 
@@ -121,3 +146,9 @@ class TrainSettings:
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     logger: dict[str, Any] = field(default_factory=dict)
     corpus: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"seed: {self.seed}. Remedy: a whole number from 0.")
+        if self.loss.get("name") == "static" and self.targets.kind == "unique":
+            raise InputError("loss=static needs one target per frame. Remedy: targets=stretched or targets=stretched_by_score.")
