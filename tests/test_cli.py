@@ -103,6 +103,9 @@ def test_prepare_and_train_meet_in_the_same_store() -> None:
         (["evaluate", "run=nowhere", "threshold=high"], "threshold"),
         (["train", "experiment=finetune", "corpus.directory=music"], "runs/demo"),
         (["train", "seed=-1"], "seed"),
+        (["train", "runs=a_file"], "a_file"),
+        (["train", "store=a_file"], "softscribe prepare"),
+        (["prepare", "corpus.directory=a_file"], "a_file"),
         (["train", "loss=static", "targets=unique"], "static"),
         (["transcribe", "song.wav", "--model", "nowhere"], "nowhere"),
         (["sing"], "sing"),
@@ -112,6 +115,7 @@ def test_mistakes_are_named_without_a_traceback(
     words: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("a_file").write_text("where a folder is wanted")
     assert main(words) in (1, 2)
     assert named in capsys.readouterr().err
 

@@ -72,6 +72,21 @@ def start_elsewhere(run_folder: Path) -> subprocess.Popen:
 
 
 @pytest.mark.slow
+def test_a_full_disk_is_one_clear_sentence(run_folder: Path) -> None:
+    """No file may grow beyond 100 kB: the first checkpoint fails as on a full disk."""
+    script = (
+        "import resource, sys; from pathlib import Path; from softscribe.cli import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); folder = Path(sys.argv[1]);"
+        "import softscribe.cli as cli; cli._train = lambda words: cli._run(cli._read_run(folder), folder); sys.exit(main(['train']))"
+    )
+    result = subprocess.run([sys.executable, "-c", script, str(run_folder)], capture_output=True, text=True, check=False)
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert "free disk space" in result.stderr
+    assert not list((run_folder / "checkpoints").glob("*"))
+
+
+@pytest.mark.slow
 def test_killed_and_resumed_ends_with_the_same_bits(uninterrupted: Path, run_folder: Path) -> None:
     process = start_elsewhere(run_folder)
     process.kill()
