@@ -72,6 +72,7 @@ def test_bfloat16_agrees_with_float32() -> None:
 @pytest.mark.parametrize(
     "arguments", [{"outputs": 13}, {"channels": (8, 8, 8)}, {"channels": (8, 0, 8, 1)}, {"in_channels": 0}, {"dropout": 1.0}]
 )
+@pytest.mark.usefixtures("without_shape_types")
 def test_impossible_settings_are_named(arguments: dict) -> None:
     with pytest.raises(InputError, match=next(iter(arguments))):
         Mcnn(**({"in_channels": 6, "outputs": 12} | arguments))
