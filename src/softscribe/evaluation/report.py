@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from softscribe.errors import InputError
 from softscribe.files import replacing
@@ -68,7 +68,7 @@ def report_table(report: Mapping[str, Any], measures: Sequence[str] = ()) -> Tab
     unknown = [name for name in named if name not in report]
     if unknown:
         raise InputError(f"measures: {unknown} are not in the report. Remedy: choose among {sorted(_means(report['files']))}.")
-    table = Table("file", *(_heading(name) for name in named), show_footer=False)
+    table = Table(Column("file", overflow="fold"), *(_heading(name) for name in named))
     for row in report["files"]:
         table.add_row(str(row["file"]), *(_cell(row.get(name)) for name in named))
     table.add_section()
