@@ -13,7 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from softscribe.corpora import FeatureStore
 from softscribe.errors import InputError
+from softscribe.sound import HcqtSettings
 from softscribe.training import TrainSettings, evaluate, train
 from softscribe.training.checkpoints import LAST, read_checkpoint
 from softscribe.training.curves import read_curves
@@ -150,7 +152,6 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
 
 
 def test_start_weights_come_from_another_model(settings: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
-    from softscribe.sound import HcqtSettings
     from softscribe.training.run import build_model
 
     model = build_model(settings.model | {"init": str(uninterrupted / "model")}, HcqtSettings.from_dict(settings.features), 12)
@@ -213,3 +214,17 @@ def test_what_a_validation_decided_survives_a_crash_around_it(settings: TrainSet
     assert last[0]["global_step"] == last[1]["global_step"] == 8
     rates = [checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] for checkpoint in last]
     assert rates[0] == rates[1]
+
+
+def test_a_corpus_that_changed_since_is_noticed(settings: TrainSettings, uninterrupted: Path, features: HcqtSettings) -> None:
+    """Without one of its melodies the corpus is another one: neither resuming nor evaluating on it would mean what it says."""
+    store = FeatureStore(Path(settings.store), features)
+    names = [prepared.recording.name for prepared in store.recordings()]
+    try:
+        store.set_corpus(names[1:])
+        with pytest.raises(InputError, match="prepared anew"):
+            train(settings, uninterrupted, resume=True)
+        with pytest.raises(InputError, match="prepared anew"):
+            evaluate(settings, uninterrupted)
+    finally:
+        store.set_corpus(names)

@@ -3,7 +3,7 @@
 from softscribe.corpora.demo import write_demo_corpus
 from softscribe.corpora.folder import read_folder_corpus
 from softscribe.corpora.preparation import PreparationPlan, PreparationReport, plan, prepare
-from softscribe.corpora.recordings import Recording, Segment
+from softscribe.corpora.recordings import Recording, Segment, corpus_fingerprint
 from softscribe.corpora.registry import CORPORA, PrepareSettings, prepare_corpus
 from softscribe.corpora.store import FeatureStore, PreparedRecording
 
@@ -16,6 +16,7 @@ __all__ = [
     "PreparedRecording",
     "Recording",
     "Segment",
+    "corpus_fingerprint",
     "plan",
     "prepare",
     "prepare_corpus",

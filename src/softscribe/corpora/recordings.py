@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -117,3 +120,13 @@ class Recording:
     def anchor_count(self) -> int:
         """How many distinct instants (segment ends) tie the recording to its score: a boundary that two segments share counts once."""
         return len({round(time, 3) for segment in self.segments for time in (segment.start_seconds, segment.end_seconds)})
+
+
+def corpus_fingerprint(recordings: Iterable[Recording]) -> str:
+    """Return a hash of what a model learns from and is tested on: names, splits, and where the segments lie. A run compares it later on."""
+    rows = [
+        [recording.name, recording.split]
+        + [[segment.start_seconds, segment.end_seconds, segment.score_start_quarters, len(segment.score)] for segment in recording.segments]
+        for recording in sorted(recordings, key=lambda recording: recording.name)
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]

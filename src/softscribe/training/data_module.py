@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
-from softscribe.corpora import PreparedRecording
+from softscribe.corpora import PreparedRecording, corpus_fingerprint
 from softscribe.errors import InputError
 from softscribe.sound import HcqtSettings
 from softscribe.training.batch_stream import BatchStream
@@ -46,11 +46,21 @@ class SegmentDataModule(pl.LightningDataModule):
                 raise InputError(
                     f"corpus: the split {split!r} has no segments. Remedy: more recordings, or a split column in manifest.csv."
                 )
+        self.fingerprint = corpus_fingerprint(prepared.recording for prepared in recordings)
         self.training_set = SegmentDataset(train, features, targets, transposition_semitones, seed)
         self.validation_set = SegmentDataset(validation, features, targets)
         self.batch_size = batch_size
         self.worker_count = worker_count
         self.seed = seed
+
+    def state_dict(self) -> dict[str, str]:
+        return {"corpus_fingerprint": self.fingerprint}
+
+    def load_state_dict(self, state_dict: dict[str, str]) -> None:
+        if state_dict["corpus_fingerprint"] != self.fingerprint:
+            raise InputError(
+                "corpus: it was prepared anew, with other pieces, splits or segments. Remedy: prepare it as before, or start a new run."
+            )
 
     def train_dataloader(self) -> DataLoader[Item]:
         trainer = self.trainer

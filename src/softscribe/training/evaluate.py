@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import nn
 
 from softscribe.alignment import align, bce_cost
-from softscribe.corpora import FeatureStore, PreparedRecording
+from softscribe.corpora import FeatureStore, PreparedRecording, corpus_fingerprint
 from softscribe.errors import InputError
 from softscribe.evaluation import (
     aligned_onsets,
@@ -62,6 +62,11 @@ def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", thre
     model, card = load_model(folder / "model")
     features = HcqtSettings.from_dict(settings.features)
     recordings = FeatureStore(Path(settings.store), features).recordings()
+    if corpus_fingerprint(prepared.recording for prepared in recordings) != card["data"].get("corpus_fingerprint"):
+        raise InputError(
+            f"{settings.store}: prepared anew since this run, with other pieces, splits or segments: test pieces may be trained on. "
+            "Remedy: prepare the corpus as before, or train again."
+        )
     chosen = [prepared for prepared in recordings if prepared.recording.split == split and prepared.recording.truth is not None]
     if not chosen:
         raise InputError(

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from softscribe.corpora import FeatureStore, PreparedRecording
+from softscribe.corpora import FeatureStore, PreparedRecording, corpus_fingerprint
 from softscribe.errors import InputError
 from softscribe.evaluation import tune_threshold
 from softscribe.models import create_model, load_model, save_model
@@ -159,6 +159,7 @@ def write_model(settings: TrainSettings, model: nn.Module, recordings: list[Prep
             "recordings": len(train_split),
             "anchors_per_minute": round(anchors / minutes, 2),
             "loss": settings.loss["name"],
+            "corpus_fingerprint": corpus_fingerprint(prepared.recording for prepared in recordings),
         },
     }
     save_model(folder / "model", model, card)
