@@ -117,6 +117,7 @@ def test_too_little_room_is_said_before_anything_is_computed(tmp_path, add_pair,
 
 
 RUN = """
+import signal
 import sys
 from pathlib import Path
 from softscribe.corpora.folder import read_folder_corpus
@@ -125,6 +126,7 @@ from softscribe.corpora.store import FeatureStore
 from softscribe.errors import InputError
 from softscribe.sound import HcqtSettings
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits that it is ignored
     folder, jobs = Path(sys.argv[1]), int(sys.argv[2])
     recordings, refused = read_folder_corpus(folder / "corpus", jobs=1)
     print("begin", flush=True)
