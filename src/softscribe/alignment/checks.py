@@ -5,83 +5,68 @@ import math
 import torch
 from torch import Tensor
 
-from softscribe.alignment.steps import StepWeights
+from softscribe.alignment import cpu_kernels
+from softscribe.alignment.boundaries import BoundaryArrays
+from softscribe.alignment.problem import Problem
+from softscribe.alignment.steps import StepArrays
 
 
-def checked_counts(
-    cost: Tensor, frame_counts: Tensor | None, target_counts: Tensor | None, gamma: int | float, weights: StepWeights
-) -> tuple[Tensor, Tensor]:
-    """Check all arguments of soft-DTW and return both counts as int64. Shape: (B,), (B,)
+def checked_counts(cost: Tensor, frame_counts: Tensor | None, target_counts: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Check shapes, types and devices, and return both counts as int64, their values not looked at. Shape: (B,), (B,)
 
     Raises:
         ValueError: see `softscribe.alignment.soft_dtw`.
 
-    >>> checked_counts(torch.zeros(2, 5, 3), None, torch.tensor([3, 1]), 1.0, StepWeights())
+    >>> checked_counts(torch.zeros(2, 5, 3), None, torch.tensor([3, 1]))
     (tensor([5, 5]), tensor([3, 1]))
     """
-    check_parameters(gamma, weights)
     if cost.ndim != 3 or 0 in cost.shape[1:]:
         raise ValueError(f"cost: shape {tuple(cost.shape)}. Remedy: (B, N, M) with at least one frame and one target.")
     if not cost.is_floating_point():
         raise ValueError(f"cost: {cost.dtype} is not a floating type. Remedy: cost.float().")
-    if cost.device.type != "cpu":
+    if cost.device.type not in ("cpu", "cuda"):
         raise ValueError(f"cost: on {cost.device}, where no kernel runs. Remedy: cost.cpu(); the gradient finds its way back.")
-    batch, frames, targets = cost.shape
-    frame_counts = _checked_count("frame_counts", frame_counts, batch, frames)
-    target_counts = _checked_count("target_counts", target_counts, batch, targets)
-    _check_finite(cost, frame_counts, target_counts)
-    return frame_counts, target_counts
+    _, frames, targets = cost.shape
+    return _checked_count("frame_counts", frame_counts, cost, frames), _checked_count("target_counts", target_counts, cost, targets)
 
 
-def check_parameters(gamma: int | float, weights: StepWeights) -> None:
-    """Raise ValueError if gamma is not positive and finite, or the weights are not named.
-
-    >>> check_parameters(0.0, StepWeights())
-    Traceback (most recent call last):
-    ValueError: gamma: 0.0 is not a positive number. Remedy: a temperature above 0, such as 1.0; a small one for nearly hard DTW.
-    """
-    if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 < gamma < math.inf:
-        raise ValueError(
-            f"gamma: {gamma!r} is not a positive number. Remedy: a temperature above 0, such as 1.0; a small one for nearly hard DTW."
-        )
-    if not isinstance(weights, StepWeights):
-        raise ValueError(f"weights: {weights!r}. Remedy: StepWeights(horizontal=..., vertical=..., diagonal=...).")
-
-
-def check_paths(losses: Tensor, frame_counts: Tensor, target_counts: Tensor, weights: StepWeights) -> None:
-    """Raise ValueError if a loss is infinite: no path leads through that item.
-
-    >>> check_paths(torch.tensor([1.0, math.inf]), torch.tensor([2, 9]), torch.tensor([2, 3]), StepWeights(horizontal=math.inf))
-    Traceback (most recent call last):
-    ValueError: cost: item 1, 9 frames by 3 targets, has no path under StepWeights(horizontal=inf, vertical=1.0, diagonal=1.0). ...
-    """
-    reached = torch.isfinite(losses)
-    if not reached.all():
-        item = int(reached.int().argmin())
-        raise ValueError(
-            f"cost: item {item}, {int(frame_counts[item])} frames by {int(target_counts[item])} targets, has no path under {weights}. "
-            "Remedy: leave the item out, or give a blocked step a finite weight."
-        )
-
-
-def _checked_count(name: str, counts: Tensor | None, batch: int, limit: int) -> Tensor:
+def _checked_count(name: str, counts: Tensor | None, cost: Tensor, limit: int) -> Tensor:
     if counts is None:
-        return torch.full((batch,), limit, dtype=torch.int64)
+        return torch.full((len(cost),), limit, dtype=torch.int64, device=cost.device)
     if counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool:
         raise ValueError(f"{name}: {counts.dtype} does not count. Remedy: an integer type.")
-    if counts.shape != (batch,):
-        raise ValueError(f"{name}: shape {tuple(counts.shape)}, but the cost has {batch} items. Remedy: one count per item, ({batch},).")
-    if counts.device.type != "cpu":
-        raise ValueError(f"{name}: on {counts.device}, but the cost on a CPU. Remedy: {name}.cpu().")
-    counts = counts.to(torch.int64).contiguous()
-    inside = (counts >= 1) & (counts <= limit)
-    if not inside.all():
-        item = int(inside.int().argmin())
-        raise ValueError(f"{name}: item {item} has {int(counts[item])}, outside [1, {limit}]. Remedy: the item's length without padding.")
-    return counts
+    if counts.shape != (len(cost),):
+        raise ValueError(
+            f"{name}: shape {tuple(counts.shape)}, but the cost has {len(cost)} items. Remedy: one count per item, ({len(cost)},)."
+        )
+    if counts.device != cost.device:
+        raise ValueError(f"{name}: on {counts.device}, but the cost on {cost.device}. Remedy: move both to one device.")
+    return counts.to(torch.int64).contiguous()
 
 
-def _check_finite(cost: Tensor, frame_counts: Tensor, target_counts: Tensor) -> None:
+def check_count_values(cost: Tensor, frame_counts: Tensor, target_counts: Tensor) -> None:
+    """Raise ValueError if a count is below 1 or beyond the cost's shape.
+
+    >>> check_count_values(torch.zeros(2, 5, 3), torch.tensor([5, 6]), torch.tensor([3, 3]))
+    Traceback (most recent call last):
+    ValueError: frame_counts: item 1 has 6, outside [1, 5]. Remedy: the item's length without padding.
+    """
+    for name, counts, limit in (("frame_counts", frame_counts, cost.shape[1]), ("target_counts", target_counts, cost.shape[2])):
+        inside = (counts >= 1) & (counts <= limit)
+        if not inside.all():
+            item = int(inside.int().argmin())
+            raise ValueError(
+                f"{name}: item {item} has {int(counts[item])}, outside [1, {limit}]. Remedy: the item's length without padding."
+            )
+
+
+def check_finite(cost: Tensor, frame_counts: Tensor, target_counts: Tensor) -> None:
+    """Raise ValueError if a cost that is not padding is not finite.
+
+    >>> check_finite(torch.tensor([[[1.0, float("nan")]]]), torch.tensor([1]), torch.tensor([2]))
+    Traceback (most recent call last):
+    ValueError: cost: item 0 holds nan at frame 0, target 1. Remedy: ...
+    """
     if torch.isfinite(cost).all():
         return
     for item, (frames, targets) in enumerate(zip(frame_counts.tolist(), target_counts.tolist(), strict=True)):
@@ -93,3 +78,59 @@ def _check_finite(cost: Tensor, frame_counts: Tensor, target_counts: Tensor) -> 
                 f"cost: item {item} holds {value} at frame {frame}, target {target}. "
                 "Remedy: look for NaN or infinity in what the cost is made of; forbid a cell by a large finite cost."
             )
+
+
+def check_reachable(
+    frame_counts: Tensor, target_counts: Tensor, problem: Problem, steps: StepArrays, starts: BoundaryArrays, ends: BoundaryArrays
+) -> None:
+    """Raise ValueError if an item has no path from a start to an end, whatever its cells cost, and say why. Before any recursion.
+
+    >>> from softscribe.alignment import TWO_ONE_STEPS, soft_dtw
+    >>> soft_dtw(torch.zeros(1, 9, 3), steps=TWO_ONE_STEPS)
+    Traceback (most recent call last):
+    ValueError: cost: item 0, 9 frames by 3 targets, has no path: its steps advance 0.5 to 2 frames per target, ... needs 4. Remedy: ...
+    """
+    if problem.is_classical and not math.isinf(problem.weights.horizontal) and not math.isinf(problem.weights.vertical):
+        return
+    seen: set[tuple[int, int]] = set()
+    for item, size in enumerate(zip(frame_counts.tolist(), target_counts.tolist(), strict=True)):
+        if size not in seen and not cpu_kernels.reachable(*size, steps, starts, ends, item):
+            raise ValueError(
+                f"cost: item {item}, {size[0]} frames by {size[1]} targets, has no path: {_reason(*size, steps, starts, ends, item)}. "
+                "Remedy: leave the item out, or allow further steps or boundaries."
+            )
+        seen.add(size)
+
+
+def _reason(frames: int, targets: int, steps: StepArrays, starts: BoundaryArrays, ends: BoundaryArrays, item: int) -> str:
+    for name, cells in (("start", starts), ("end", ends)):
+        if cells.offsets[item] == cells.offsets[item + 1]:
+            return f"no {name} cell of the boundaries lies inside it"
+    open_steps = [
+        (int(step_frames), int(step_targets))
+        for step_frames, step_targets, cost in zip(steps.frames, steps.targets, steps.costs, strict=True)
+        if cost < math.inf
+    ]
+    if not open_steps:
+        return "every step is blocked"
+    rates = [step_frames / step_targets if step_targets else math.inf for step_frames, step_targets in open_steps]
+    needed = (frames - 1) / (targets - 1) if targets > 1 else (math.inf if frames > 1 else 0.0)
+    return (
+        f"its steps advance {min(rates):g} to {max(rates):g} frames per target, in strides {open_steps} as (frames, targets), "
+        f"and from the first cell to the last it needs {needed:g}"
+    )
+
+
+def check_paths(losses: Tensor) -> None:
+    """Raise ValueError if a loss is infinite: weights or costs of single cells block every path of that item.
+
+    >>> check_paths(torch.tensor([1.0, float("inf")]))
+    Traceback (most recent call last):
+    ValueError: steps: item 1 has no path, for weights or costs of steps block cells on each. Remedy: ...
+    """
+    if not (losses < math.inf).all():
+        item = int((losses < math.inf).int().argmin())
+        raise ValueError(
+            f"steps: item {item} has no path, for weights or costs of steps block cells on each. "
+            "Remedy: a large finite cost instead of infinity, or leave the item out."
+        )

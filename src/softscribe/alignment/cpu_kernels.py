@@ -1,116 +1,176 @@
-"""The CPU's soft-DTW: one item after another in each thread, the items of a batch in parallel.
+"""The CPU's common kernel: any steps, boundaries and minimum operator, in float64 and in units of gamma.
 
-Everything is computed in float64 in the log domain and in units of gamma, whatever the type of the cost. Only the probabilities of the
-steps into each cell are kept, two of three, in the type of the cost (8 bytes per cell in float32, for the items in progress alone), so
-that the way back needs neither costs nor exponentials. The rows of a matrix are frames, its columns targets.
+One item after another in each thread, the items of a batch in parallel, each along its anti-diagonals n + m = t. The cells of one do not
+depend on each other, so the loops over them, innermost everywhere, keep the processor busy. Kept of the way forward are the steps'
+probabilities alone, in the type of the cost: 4 bytes per cell and step in float32, for the items in progress. The way back then needs
+no exponentials. Where an anti-diagonal is laid out in memory, the cell of frame n stands at n.
 """
-
-import math
 
 import numpy as np
 from numba import njit, prange
 
-NEGLIGIBLE_EXCESS = 80.0  # exp(-80) = 2e-35, beside 1 nothing in float64, and yet not denormal (that is: slow) in float32
+from softscribe.alignment.boundaries import BoundaryArrays
+from softscribe.alignment.operator_kernels import information, weigh_all
+from softscribe.alignment.steps import StepArrays
+
+OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def decay(excess: float) -> float:
-    """Return exp(-excess), 0 where that is negligible beside 1."""
-    return math.exp(-excess) if excess < NEGLIGIBLE_EXCESS else 0.0
+@njit(**OPTIONS)
+def factors_and_costs(
+    steps: StepArrays, step: int, item: int, t: int, first: int, last: int, factors: np.ndarray, costs: np.ndarray
+) -> None:
+    """Fill in what multiplies a cell's cost if a path arrives there by this step, and what is added: 0 and infinity where it is blocked.
 
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def forward_item(
-    cost: np.ndarray, gamma: float, weights: np.ndarray, step_costs: np.ndarray, probabilities: np.ndarray, keep_probabilities: bool
-) -> float:
-    """Return an item's soft-DTW in units of gamma, infinite if it has no admissible path, and fill `probabilities` if wanted.
-
-    Shape: cost (frames, targets); weights and step_costs (3,): horizontal, vertical, diagonal;
-    probabilities (frames, targets, 2): that the cell is entered horizontally, vertically; the rest is the diagonal's
+    For the frames `first` to `last` of anti-diagonal t. Shape: factors, costs (frames,)
     """
-    frames, targets = cost.shape
-    horizontal_weight, vertical_weight, diagonal_weight = weights / gamma
-    horizontal_cost, vertical_cost, diagonal_cost = step_costs / gamma
-    # Accumulated costs along the anti-diagonals n + m = t - 2, t - 1 and t: at n + 1 stands the cell of frame n, infinity where none is.
-    # The cells of an anti-diagonal do not depend on each other, so that the processor works on several at once.
-    before_last, last, here = np.full(frames + 1, np.inf), np.full(frames + 1, np.inf), np.full(frames + 1, np.inf)
-    for t in range(frames + targets - 1):
-        first = max(0, t - targets + 1)
-        for n in range(first, min(frames, t + 1)):
-            c = np.float64(cost[n, t - n])
-            horizontal = last[n] + (horizontal_weight * c + horizontal_cost)
-            vertical = last[n + 1] + (vertical_weight * c + vertical_cost)
-            diagonal = before_last[n] + (diagonal_weight * c + diagonal_cost)
-            lowest = min(horizontal, vertical, diagonal)
-            into_horizontal = into_vertical = 0.0
-            if t == 0:
-                here[1] = c / gamma
-            elif lowest == np.inf:  # no path reaches this cell
-                here[n + 1] = np.inf
-            else:
-                into_horizontal = decay(horizontal - lowest)
-                into_vertical = decay(vertical - lowest)
-                total = into_horizontal + into_vertical + decay(diagonal - lowest)
-                here[n + 1] = lowest - math.log(total)
-                into_horizontal /= total
-                into_vertical /= total
-            if keep_probabilities:
-                probabilities[n, t - n, 0] = into_horizontal
-                probabilities[n, t - n, 1] = into_vertical
-        before_last, last, here = last, here, before_last
-    return float(last[frames])
+    factors[first : last + 1] = steps.weights[step]
+    costs[first : last + 1] = steps.costs[step]
+    weight_row, cost_row, values = steps.weight_rows[step], steps.cost_rows[step], steps.cell_values
+    if cost_row >= 0:
+        for n in range(first, last + 1):
+            costs[n] = values[cost_row, item, n, t - n]
+    if weight_row >= 0:
+        for n in range(first, last + 1):
+            factors[n] = values[weight_row, item, n, t - n]
+            if factors[n] == np.inf:
+                factors[n], costs[n] = 0.0, np.inf
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def information(probability: float) -> float:
-    """Return -p ln p, in nats."""
-    return -probability * math.log(probability) if probability > 0 else 0.0
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def backward_item(
+@njit(**OPTIONS)
+def forward_item(
+    cost: np.ndarray,
+    item: int,
+    frames: int,
+    targets: int,
+    gamma: float,
+    operator: int,
+    steps: StepArrays,
+    starts: BoundaryArrays,
+    ends: BoundaryArrays,
     probabilities: np.ndarray,
-    weights: np.ndarray,
-    step_costs: np.ndarray,
+    keep_probabilities: bool,
+    end_probabilities: np.ndarray,
+) -> float:
+    """Return an item's alignment cost in units of gamma, infinite if it has no path; fill the probabilities.
+
+    Shape: cost (>= frames, >= targets); probabilities (S, frames x targets, one anti-diagonal after the other): that a path through the
+    cell came by that step; what is missing to 1 is the probability that it started there; end_probabilities (1, end cells of the item)
+    """
+    step_count = len(steps.frames)
+    depth = np.max(steps.frames + steps.targets) + 1
+    accumulated = np.empty((depth, frames))  # D of the last anti-diagonals; only cells of the matrix are looked up
+    arrivals = np.empty((step_count + 1, frames))  # by each step, and by starting here
+    scaled, factors, costs = np.empty(frames), np.empty(frames), np.empty(frames)
+    first_end = ends.offsets[item]
+    end_values = np.empty((ends.offsets[item + 1] - first_end, 1))
+    start, end, position = starts.offsets[item], first_end, 0
+    for t in range(frames + targets - 1):
+        first, last = max(0, t - targets + 1), min(frames - 1, t)
+        for n in range(first, last + 1):
+            scaled[n] = np.float64(cost[n, t - n]) / gamma
+        arrivals[:, first : last + 1] = np.inf
+        for s in range(step_count):
+            frame_step, target_step = steps.frames[s], steps.targets[s]
+            before = accumulated[(t - frame_step - target_step) % depth]
+            low, high = max(first, frame_step), min(last, t - target_step)
+            factors_and_costs(steps, s, item, t, low, high, factors, costs)
+            for n in range(low, high + 1):
+                arrivals[s, n] = before[n - frame_step] + (factors[n] * scaled[n] + costs[n] / gamma)
+        while start < starts.offsets[item + 1] and starts.frames[start] + starts.targets[start] == t:
+            n = starts.frames[start]
+            arrivals[step_count, n] = starts.weights[start] * scaled[n] + starts.costs[start] / gamma
+            start += 1
+        here = accumulated[t % depth]
+        weigh_all(arrivals, first, last, operator, here)
+        if keep_probabilities:
+            for s in range(step_count):
+                for n in range(first, last + 1):
+                    probabilities[s, position + n - first] = arrivals[s, n]
+        position += last + 1 - first
+        while end < ends.offsets[item + 1] and ends.frames[end] + ends.targets[end] == t:
+            n = ends.frames[end]
+            end_values[end - first_end, 0] = here[n] + (ends.weights[end] * scaled[n] + ends.costs[end] / gamma)
+            end += 1
+    value = np.empty(1)
+    weigh_all(end_values, 0, 0, operator, value)
+    end_probabilities[:] = end_values[:, 0]
+    return float(value[0])
+
+
+@njit(**OPTIONS)
+def backward_item(
+    cost: np.ndarray,
+    item: int,
+    frames: int,
+    targets: int,
+    steps: StepArrays,
+    starts: BoundaryArrays,
+    ends: BoundaryArrays,
+    probabilities: np.ndarray,
+    end_probabilities: np.ndarray,
     gradient: np.ndarray,
     expected: np.ndarray,
     keep_statistics: bool,
-) -> float:
-    """Fill `gradient` (H) and, if statistics are wanted, `expected` (E), and return the path entropy in nats (0 if not wanted).
+) -> tuple[float, float]:
+    """Fill `gradient` (H) and, if statistics are wanted, `expected` (E), and return expected path cost and path entropy (nats).
 
-    Read backwards a path is a Markov chain: from a cell it goes on to the three cells before with the probabilities of the way
-    forward. So E flows from the end to the start, and the path entropy is the sum over all cells of E times the entropy of the
-    cell's own step.
+    Read backwards a path is a Markov chain: from a cell it goes on to the cells before, or ends, with the probabilities of the way
+    forward. So E flows from the ends to the starts, and the entropy is the sum over all cells of E times that of the cell's own choice.
 
-    Shape: probabilities (frames, targets, 2) of `forward_item`; gradient (>= frames, >= targets); expected likewise if it is wanted
+    Shape: cost, gradient (>= frames, >= targets); expected likewise if it is wanted; the others as in `forward_item`
     """
-    frames, targets = probabilities.shape[:2]
-    diagonal_open = 0.0 if step_costs[2] == np.inf else 1.0
-    entropy = 0.0
-    here = np.zeros(targets + 1)  # probabilities of passing the cells of a frame; element 0 stands left of the first target
-    before = np.zeros(targets + 1)
-    here[targets] = 1.0
-    for n in range(frames - 1, -1, -1):
-        before[:] = 0.0
-        for m in range(targets - 1, -1, -1):
-            passing = here[m + 1]
-            if passing == 0.0:
-                continue
-            if n == 0 and m == 0:
-                gradient[0, 0] = passing
-            else:
-                horizontal, vertical = np.float64(probabilities[n, m, 0]), np.float64(probabilities[n, m, 1])
-                diagonal = max(0.0, 1.0 - horizontal - vertical) * diagonal_open
-                before[m + 1] += passing * horizontal
-                here[m] += passing * vertical
-                before[m] += passing * diagonal
-                gradient[n, m] = passing * (weights[0] * horizontal + weights[1] * vertical + weights[2] * diagonal)
-                if keep_statistics:
-                    entropy += passing * (information(horizontal) + information(vertical) + information(diagonal))
+    step_count = len(steps.frames)
+    depth = np.max(steps.frames + steps.targets) + 1
+    passing = np.zeros((depth, frames))  # E of `depth` anti-diagonals
+    weights, started = np.empty(frames), np.empty(frames)  # mean weight, probability of having started here: both times E
+    factors, costs = np.empty(frames), np.empty(frames)
+    start, end = starts.offsets[item + 1] - 1, ends.offsets[item + 1] - 1
+    path_cost = entropy = 0.0
+    position = frames * targets
+    for t in range(frames + targets - 2, -1, -1):
+        first, last = max(0, t - targets + 1), min(frames - 1, t)
+        position -= last + 1 - first
+        here = passing[t % depth]
+        weights[first : last + 1] = 0.0
+        while end >= ends.offsets[item] and ends.frames[end] + ends.targets[end] == t:
+            n, probability = ends.frames[end], end_probabilities[end - ends.offsets[item]]
+            here[n] += probability
+            weights[n] = probability * ends.weights[end]
+            path_cost += probability * ends.costs[end]
+            entropy += information(probability)
+            end -= 1
+        started[first : last + 1] = here[first : last + 1]
+        for s in range(step_count):
+            frame_step, target_step = steps.frames[s], steps.targets[s]
+            before = passing[(t - frame_step - target_step) % depth]
+            low, high = max(first, frame_step), min(last, t - target_step)
+            factors_and_costs(steps, s, item, t, low, high, factors, costs)
+            for n in range(low, high + 1):
+                used = here[n] * probabilities[s, position + n - first]
+                before[n - frame_step] += used
+                weights[n] += used * factors[n]
+                started[n] -= used
             if keep_statistics:
-                expected[n, m] = passing
-        before, here = here, before
-    return entropy
+                for n in range(low, high + 1):
+                    probability = np.float64(probabilities[s, position + n - first])
+                    if probability != 0:
+                        path_cost += here[n] * probability * costs[n]
+                        entropy += here[n] * information(probability)
+        while start >= starts.offsets[item] and starts.frames[start] + starts.targets[start] == t:
+            n = starts.frames[start]
+            weights[n] += started[n] * starts.weights[start]
+            path_cost += started[n] * starts.costs[start]
+            if here[n] != 0:
+                entropy += here[n] * information(started[n] / here[n])
+            start -= 1
+        for n in range(first, last + 1):
+            gradient[n, t - n] = weights[n]
+            path_cost += weights[n] * np.float64(cost[n, t - n])
+            if keep_statistics:
+                expected[n, t - n] = here[n]
+        here[first : last + 1] = 0.0
+    return path_cost, entropy
 
 
 @njit(cache=True, parallel=True, nogil=True, error_model="numpy")
@@ -119,27 +179,62 @@ def align_batch(
     frame_counts: np.ndarray,
     target_counts: np.ndarray,
     gamma: float,
-    weights: np.ndarray,
-    step_costs: np.ndarray,
+    operator: int,
+    steps: StepArrays,
+    starts: BoundaryArrays,
+    ends: BoundaryArrays,
     losses: np.ndarray,
     gradient: np.ndarray,
     expected: np.ndarray,
+    path_costs: np.ndarray,
     entropies: np.ndarray,
 ) -> None:
-    """Fill the last four arguments with soft-DTW, its gradient H, the expected alignment E and the path entropy in nats.
+    """Fill the last five arguments with losses, gradient H, expected alignment E, expected path cost and path entropy in nats.
 
-    A `gradient` without cells is not wanted, nor are then the two after it; an `expected` without cells is not wanted, nor is
-    then `entropies`. Only cells with a probability above 0 are written: hand over zeros.
+    A `gradient` without cells is not wanted, nor are then the three after it, nor these if `expected` has no cells. Padding is left as it
+    is: hand over zeros.
 
-    Shape: cost, gradient, expected (B, N, M) float32 or float64; frame_counts, target_counts (B,) int64; weights, step_costs (3,) float64:
-    horizontal, vertical, diagonal, where the arrival cell's cost is multiplied by the finite weight and the step cost, infinite
-    for a blocked step, is added; losses, entropies (B,) float64
+    Shape: cost, gradient, expected (B, N, M) float32 or float64; frame_counts, target_counts (B,) int64; losses, path_costs, entropies
+    (B,) float64
     """
     keep_gradient, keep_statistics = gradient.size > 0, expected.size > 0
     for b in prange(len(cost)):
         frames, targets = frame_counts[b], target_counts[b]
-        kept_frames = frames if keep_gradient else 0
-        probabilities = np.empty((kept_frames, targets, 2), cost.dtype)
-        losses[b] = gamma * forward_item(cost[b, :frames, :targets], gamma, weights, step_costs, probabilities, keep_gradient)
+        probabilities = np.empty((len(steps.frames), frames * targets if keep_gradient else 0), cost.dtype)
+        end_probabilities = np.empty(ends.offsets[b + 1] - ends.offsets[b])
+        losses[b] = gamma * forward_item(
+            cost[b], b, frames, targets, gamma, operator, steps, starts, ends, probabilities, keep_gradient, end_probabilities
+        )
         if keep_gradient and losses[b] < np.inf:
-            entropies[b] = backward_item(probabilities, weights, step_costs, gradient[b], expected[b], keep_statistics)
+            path_costs[b], entropies[b] = backward_item(
+                cost[b],
+                b,
+                frames,
+                targets,
+                steps,
+                starts,
+                ends,
+                probabilities,
+                end_probabilities,
+                gradient[b],
+                expected[b],
+                keep_statistics,
+            )
+
+
+@njit(**OPTIONS)
+def reachable(frames: int, targets: int, steps: StepArrays, starts: BoundaryArrays, ends: BoundaryArrays, item: int) -> bool:
+    """Return whether any path leads from a start cell to an end cell, whatever single cells cost."""
+    reached = np.zeros((frames, targets), np.bool_)
+    for start in range(starts.offsets[item], starts.offsets[item + 1]):
+        reached[starts.frames[start], starts.targets[start]] = True
+    for n in range(frames):
+        for m in range(targets):
+            for s in range(len(steps.frames)):
+                i, j = n - steps.frames[s], m - steps.targets[s]
+                if i >= 0 and j >= 0 and steps.costs[s] < np.inf and reached[i, j]:
+                    reached[n, m] = True
+    reaches_end = False
+    for end in range(ends.offsets[item], ends.offsets[item + 1]):
+        reaches_end |= reached[ends.frames[end], ends.targets[end]]
+    return reaches_end

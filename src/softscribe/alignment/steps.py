@@ -1,7 +1,61 @@
 """The steps of an alignment path and what they cost."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """One way to go on from a cell: so many frames and so many targets further.
+
+    It costs `weight` x C + `cost`, where C is the cost of the cell that it ARRIVES at.
+
+    Args:
+        frames: frames that it advances, >= 0. Cells in between are skipped: they cost nothing and are not passed.
+        targets: targets that it advances, >= 0, not 0 together with `frames`.
+        weight: in [0, inf]. 0 makes the step cost nothing but its `cost`.
+        cost: in (-inf, inf], in the unit of the cost matrix: -gamma log p says that the step has the prior probability p.
+
+    Weight and cost are numbers, the same everywhere, or tensors that broadcast to the cost matrix (B, N, M), so that they depend on the
+    cell of arrival: shape (M,) gives every target its own, (B, N, 1) every frame of every item. Infinity blocks the step there: no path
+    takes it, even where cells cost nothing or less. They are constants: no gradient reaches them.
+
+    Source: J. Zeitler, M. Mueller, "A unified perspective on CTC and SDTW using differentiable DTW", 2025.
+
+    Raises:
+        ValueError: a number of frames or targets is negative or both are 0, a weight is negative, or something is not a number.
+
+    >>> Step(2, 1, weight=1.5)
+    Step(frames=2, targets=1, weight=1.5, cost=0.0)
+    """
+
+    frames: int
+    targets: int
+    weight: int | float | Tensor = 1.0
+    cost: int | float | Tensor = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "targets"):
+            advance = getattr(self, name)
+            if isinstance(advance, bool) or not isinstance(advance, int) or advance < 0:
+                raise ValueError(f"{name}: {advance!r}. Remedy: how many {name} the step advances, 0 or more.")
+        if self.frames == self.targets == 0:
+            raise ValueError("frames, targets: 0 and 0 is no step. Remedy: advance at least one of them.")
+        for name, lowest in (("weight", 0.0), ("cost", -math.inf)):
+            value = getattr(self, name)
+            if isinstance(value, Tensor):
+                if not value.is_floating_point():
+                    raise ValueError(f"{name}: {value.dtype} is not a floating type. Remedy: {name}.float().")
+                if value.requires_grad:
+                    raise ValueError(f"{name}: requires a gradient, but steps are constants. Remedy: {name}.detach().")
+            elif isinstance(value, bool) or not isinstance(value, int | float) or not value >= lowest or value == -math.inf:
+                raise ValueError(f"{name}: {value!r} is no number of at least {lowest:g}. Remedy: a number, or infinity to block the step.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +95,89 @@ class StepWeights:
                     f"{field.name}: the weight {weight!r} is not a number >= 0. Remedy: 0 or more, or math.inf to block the step."
                 )
 
-    def factors_and_costs(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """Return what multiplies the arrival cell's cost and what is added to it, for horizontal, vertical and diagonal.
+    def steps(self) -> tuple[Step, Step, Step]:
+        """Return the same as general steps.
 
-        A blocked step multiplies by 0 and adds infinity, so that no cost can open it and infinity never meets a zero.
-
-        >>> StepWeights(vertical=math.inf, diagonal=2).factors_and_costs()
-        ((1.0, 0.0, 2.0), (0.0, inf, 0.0))
+        >>> StepWeights(diagonal=2).steps()[2]
+        Step(frames=1, targets=1, weight=2, cost=0.0)
         """
-        weights = (self.horizontal, self.vertical, self.diagonal)
-        horizontal, vertical, diagonal = (0.0 if math.isinf(weight) else float(weight) for weight in weights)
-        horizontal_cost, vertical_cost, diagonal_cost = (math.inf if math.isinf(weight) else 0.0 for weight in weights)
-        return (horizontal, vertical, diagonal), (horizontal_cost, vertical_cost, diagonal_cost)
+        return Step(1, 0, self.horizontal), Step(0, 1, self.vertical), Step(1, 1, self.diagonal)
 
 
 EQUAL_WEIGHTS = StepWeights()
 """1-1-1: soft-DTW as first published."""
+
+TWO_ONE_STEPS = (Step(1, 1), Step(2, 1), Step(1, 2))
+"""2-1 steps: neither sequence runs more than twice as fast as the other, so (N - 1) / (M - 1) has to lie in [1/2, 2]."""
+
+
+class StepArrays(NamedTuple):
+    """Steps as a kernel takes them. A weight or cost is a number, or, where its row is >= 0, that row of `cell_values`.
+
+    Shape: frames, targets, weights, costs, weight_rows, cost_rows (S,); cell_values (R, B, N, M)
+    """
+
+    frames: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    """Finite; 0 for a blocked step, so that infinity never meets a cost of 0."""
+    costs: np.ndarray
+    """Infinite for a blocked step."""
+    weight_rows: np.ndarray
+    cost_rows: np.ndarray
+    cell_values: np.ndarray
+
+
+def step_arrays(steps: Sequence[Step], shape: tuple[int, ...]) -> StepArrays:
+    """Lay out `steps` for a cost matrix of `shape` (B, N, M).
+
+    Raises:
+        ValueError: a weight or cost does not broadcast to `shape`, is on a GPU, or has values out of range.
+
+    >>> step_arrays(StepWeights(vertical=math.inf, diagonal=2).steps(), (1, 4, 3)).costs
+    array([ 0., inf,  0.])
+    """
+    values: list[Tensor] = []
+
+    def number_and_row(number: int | float | Tensor, label: str, lowest: float) -> tuple[float, int]:
+        if not isinstance(number, Tensor):
+            return float(number), -1
+        values.append(cell_tensor(number, label, lowest, shape))
+        return 0.0, len(values) - 1
+
+    weights = [number_and_row(step.weight, f"steps[{index}].weight", 0.0) for index, step in enumerate(steps)]
+    costs = [number_and_row(step.cost, f"steps[{index}].cost", -math.inf) for index, step in enumerate(steps)]
+    blocked = np.isinf([weight for weight, _ in weights])
+    return StepArrays(
+        frames=np.array([step.frames for step in steps], np.int64),
+        targets=np.array([step.targets for step in steps], np.int64),
+        weights=np.where(blocked, 0.0, [weight for weight, _ in weights]),
+        costs=np.where(blocked, np.inf, [cost for cost, _ in costs]),
+        weight_rows=np.array([row for _, row in weights], np.int64),
+        cost_rows=np.array([-1 if is_blocked else row for (_, row), is_blocked in zip(costs, blocked, strict=True)], np.int64),
+        cell_values=np.stack([value.expand(shape).numpy() for value in values]) if values else np.zeros((0, 1, 1, 1), np.float32),
+    )
+
+
+def cell_tensor(value: Tensor, label: str, lowest: float, shape: tuple[int, ...]) -> Tensor:
+    """Return a step's weight or cost, checked against the cost matrix's shape, as float32 or float64.
+
+    >>> cell_tensor(torch.tensor([1.0, -2.0]), "steps[0].weight", 0.0, (1, 5, 2))
+    Traceback (most recent call last):
+    ValueError: steps[0].weight: holds -2.0 at index (1,). Remedy: values of at least 0, or infinity to block.
+    """
+    try:
+        value.expand(shape)
+    except RuntimeError:
+        given = tuple(value.shape)
+        raise ValueError(f"{label}: shape {given} does not broadcast to the cost's {shape}. Remedy: (M,), (N, 1) or (B, N, M).") from None
+    if value.device.type != "cpu":
+        raise ValueError(f"{label}: on {value.device}. Remedy: {label}.cpu(), where the cost is.")
+    value = value.to(torch.promote_types(value.dtype, torch.float32))
+    outside = ~(value >= lowest) | (value == -math.inf)
+    if outside.any():
+        index = tuple(outside.nonzero()[0].tolist())
+        raise ValueError(
+            f"{label}: holds {float(value[index])} at index {index}. Remedy: values of at least {lowest:g}, or infinity to block."
+        )
+    return value

@@ -1,0 +1,74 @@
+"""Alignment on the CPU: which kernel, with what scratch, on how many threads."""
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import torch
+from torch import Tensor
+
+from softscribe.alignment import checks, cpu_kernels
+from softscribe.alignment.boundaries import boundary_arrays
+from softscribe.alignment.operators import OPERATORS
+from softscribe.alignment.problem import Problem
+from softscribe.alignment.results import Alignment
+from softscribe.alignment.steps import step_arrays
+
+# Where Numba finds neither TBB nor OpenMP, its thread pool ends the process if two threads call it at once. A call uses all cores anyway.
+_kernel_lock = threading.Lock()
+
+
+def losses_and_gradient(
+    cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, gradient_wanted: bool
+) -> tuple[Tensor, Tensor]:
+    """Return losses and their gradient H, which has no cells if it is not wanted. Arguments are checked, values are not.
+
+    Shape: cost (B, N, M); frame_counts, target_counts (B,) int64 -> (B,), (B, N, M), float64 for a float64 cost, else float32
+    """
+    result = _run_common(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted, statistics_wanted=False)
+    return result.losses, result.gradient
+
+
+def align(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> Alignment:
+    """Return everything about an alignment. Arguments are checked, values are not.
+
+    Shape: cost (B, N, M); frame_counts, target_counts (B,) int64
+    """
+    return _run_common(cost, frame_counts, target_counts, problem, gradient_wanted=True, statistics_wanted=True)
+
+
+def _run_common(
+    cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, gradient_wanted: bool, statistics_wanted: bool
+) -> Alignment:
+    checks.check_finite(cost, frame_counts, target_counts)
+    cost = cost.detach().to(torch.promote_types(cost.dtype, torch.float32)).contiguous()
+    batch = len(cost)
+    steps = step_arrays(problem.path_steps, tuple(cost.shape))
+    starts, ends = boundary_arrays(problem.boundaries, frame_counts.tolist(), target_counts.tolist(), problem.path_steps)
+    checks.check_reachable(frame_counts, target_counts, problem, steps, starts, ends)
+    gradient = torch.zeros_like(cost) if gradient_wanted else cost.new_zeros(batch, 0, 0)
+    expected = torch.zeros_like(cost) if statistics_wanted else cost.new_zeros(batch, 0, 0)
+    losses, path_costs, entropies = (torch.zeros(batch, dtype=torch.float64) for _ in range(3))
+    outputs = [tensor.numpy() for tensor in (losses, gradient, expected, path_costs, entropies)]
+    gamma = 1.0 if problem.operator == "hard" else float(problem.gamma)  # what has no temperature needs no unit
+    operator = OPERATORS.index(problem.operator)
+    _on_torch_threads(
+        cpu_kernels.align_batch, cost.numpy(), frame_counts.numpy(), target_counts.numpy(), gamma, operator, steps, starts, ends, *outputs
+    )
+    checks.check_paths(losses)
+    if problem.operator == "smooth":
+        entropies.fill_(math.nan)
+    return Alignment(losses.to(cost.dtype), gradient, expected, path_costs.to(cost.dtype), entropies.to(cost.dtype))
+
+
+def _on_torch_threads(kernel: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a parallel kernel on as many threads as torch may use."""
+    with _kernel_lock:
+        threads = numba.get_num_threads()
+        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        try:
+            return kernel(*arguments)
+        finally:
+            numba.set_num_threads(threads)

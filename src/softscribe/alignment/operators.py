@@ -1,0 +1,106 @@
+"""Minimum operators: the minimum itself, and three smooth ones by which alignment becomes differentiable.
+
+Each is, in the words of convex regularisation, min over probabilities q of <q, x> + gamma Omega(q): the minimum of x, with a price on
+decided choices. Its gradient is that q: how much each argument counts.
+
+| operator | Omega(q) | value | gradient q |
+|---|---|---|---|
+| "hard" | 0 | min x | 1 at the smallest (the first of equals) |
+| "soft" | sum q log q | -gamma log sum exp(-x / gamma) | softmax(-x / gamma) |
+| "sparse" | (sum q^2 - 1) / 2 | <q, x> + gamma (sum q^2 - 1) / 2 | projection of -x / gamma onto the simplex: exact zeros |
+| "smooth" | - | <softmax(-x / gamma), x> | not a distribution: may be negative |
+
+`soft` and `sparse` lie below the minimum, `smooth`, a weighted mean, above. All but `smooth` rise with each argument. Only `soft` is
+associative: only its recursion over cells equals the operator over all paths (A. Mensch, M. Blondel, "Differentiable dynamic
+programming for structured prediction and attention", ICML 2018). With gamma to 0 all become the minimum.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Operator = Literal["soft", "hard", "sparse", "smooth"]
+OPERATORS: tuple[str, ...] = get_args(Operator)
+
+
+def minimum(values: Float[Tensor, "*axes"], operator: Operator = "soft", gamma: int | float = 1.0, dim: int = 0) -> Tensor:
+    """Return an operator's minimum over one axis, differentiable.
+
+    Infinite values do not take part: their gradient is 0. Where all are infinite, so is the result.
+
+    Args:
+        values: at least one along `dim`.
+        operator: "hard", "soft", "sparse" or "smooth".
+        gamma: temperature, > 0, in the unit of the values; `hard` has none.
+        dim: axis that goes.
+
+    Raises:
+        ValueError: the operator is not known, or gamma is not positive and finite.
+
+    >>> values = torch.tensor([1.0, 1.5, 4.0])
+    >>> for operator in OPERATORS:
+    ...     print(operator, minimum(values, operator).item())
+    soft 0.495...
+    hard 1.0
+    sparse 0.937...
+    smooth 1.273...
+    """
+    check_operator(operator, gamma)
+    values = values.movedim(dim, 0)
+    reached = torch.isfinite(values)
+    anywhere = reached.any(dim=0)
+    # Where nothing is reached, zeros stand in: an infinity there would turn the gradients of all into NaN.
+    safe = torch.where(reached | ~anywhere, values.where(reached, torch.inf if operator == "hard" else 0.0), 0.0)
+    taking_part = reached | ~anywhere
+    result = _MINIMA[operator](safe, taking_part, gamma)
+    return torch.where(anywhere, result, torch.inf)
+
+
+def check_operator(operator: str, gamma: int | float) -> None:
+    """Raise ValueError unless the operator is known and gamma positive and finite.
+
+    >>> check_operator("soft", 0.0)
+    Traceback (most recent call last):
+    ValueError: gamma: 0.0 is not a positive number. Remedy: one such as 1.0; for the minimum itself operator="hard".
+    """
+    if operator not in OPERATORS:
+        raise ValueError(f"operator: {operator!r} is not known. Remedy: one of {', '.join(OPERATORS)}.")
+    if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 < gamma < float("inf"):
+        raise ValueError(f'gamma: {gamma!r} is not a positive number. Remedy: one such as 1.0; for the minimum itself operator="hard".')
+
+
+def _hard(values: Tensor, taking_part: Tensor, gamma: float) -> Tensor:
+    return values.gather(0, values.detach().argmin(dim=0, keepdim=True))[0]
+
+
+def _soft(values: Tensor, taking_part: Tensor, gamma: float) -> Tensor:
+    return -gamma * torch.logsumexp(_scores(values, taking_part, gamma), dim=0)
+
+
+def _smooth(values: Tensor, taking_part: Tensor, gamma: float) -> Tensor:
+    return (_scores(values, taking_part, gamma).softmax(dim=0) * values).sum(dim=0)
+
+
+def _sparse(values: Tensor, taking_part: Tensor, gamma: float) -> Tensor:
+    """Projection onto the simplex by sorting: q = max(0, score - level), with the level at which the sum is 1.
+
+    What lies 1 or more below the highest score is never part of it.
+    """
+    scores = _scores(values, taking_part, gamma)
+    scores = (scores - scores.amax(dim=0).detach()).clamp(min=-2)
+    ranked = scores.sort(dim=0, descending=True).values
+    counts = torch.arange(1, len(ranked) + 1, dtype=values.dtype).reshape(-1, *[1] * (ranked.ndim - 1))
+    summed = ranked.cumsum(dim=0)
+    support = (1 + counts * ranked > summed).sum(dim=0, keepdim=True)
+    level = (summed.gather(0, support - 1) - 1) / support
+    probabilities = (scores - level).clamp(min=0)
+    return (probabilities * values).sum(dim=0) + gamma / 2 * ((probabilities**2).sum(dim=0) - 1)
+
+
+def _scores(values: Tensor, taking_part: Tensor, gamma: float) -> Tensor:
+    return (-values / gamma).where(taking_part, -torch.inf)
+
+
+_MINIMA = {"soft": _soft, "hard": _hard, "sparse": _sparse, "smooth": _smooth}

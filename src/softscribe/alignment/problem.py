@@ -1,0 +1,46 @@
+"""An alignment problem: everything but the costs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from softscribe.alignment.boundaries import FIXED, Boundaries
+from softscribe.alignment.operators import Operator, check_operator
+from softscribe.alignment.steps import EQUAL_WEIGHTS, Step, StepWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Which paths there are, what they cost besides C, and which minimum is taken over them: the options of `soft_dtw`.
+
+    >>> Problem(weights=StepWeights(diagonal=2)).path_steps[2]
+    Step(frames=1, targets=1, weight=2, cost=0.0)
+    """
+
+    gamma: int | float = 1.0
+    weights: StepWeights = EQUAL_WEIGHTS
+    steps: Sequence[Step] | None = None
+    boundaries: Boundaries = FIXED
+    operator: Operator = "soft"
+
+    def __post_init__(self) -> None:
+        check_operator(self.operator, self.gamma)
+        if not isinstance(self.weights, StepWeights):
+            raise ValueError(f"weights: {self.weights!r}. Remedy: StepWeights(horizontal=..., vertical=..., diagonal=...), or steps=(...).")
+        if not isinstance(self.boundaries, Boundaries):
+            raise ValueError(f"boundaries: {self.boundaries!r}. Remedy: FIXED, Subsequence(...) or BoundaryCells(...).")
+        if self.steps is None:
+            return
+        if not isinstance(self.steps, Sequence) or not self.steps or not all(isinstance(step, Step) for step in self.steps):
+            raise ValueError(f"steps: {self.steps!r}. Remedy: a tuple of at least one Step(frames, targets, weight, cost).")
+        if self.weights != EQUAL_WEIGHTS:
+            raise ValueError("weights, steps: both are given. Remedy: steps alone; StepWeights is shorthand for three of them.")
+
+    @property
+    def path_steps(self) -> Sequence[Step]:
+        """All steps."""
+        return self.weights.steps() if self.steps is None else self.steps
+
+    @property
+    def is_classical(self) -> bool:
+        """Whether the classical three steps, softmin and fixed ends are all there is, so that the fast kernels can take it."""
+        return self.steps is None and self.operator == "soft" and self.boundaries == FIXED
