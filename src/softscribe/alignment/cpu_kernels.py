@@ -3,7 +3,8 @@
 One item after another in each thread, the items of a batch in parallel, each along its anti-diagonals n + m = t. The cells of one do not
 depend on each other, so the loops over them, innermost everywhere, keep the processor busy. Kept of the way forward are the steps'
 probabilities alone, in the type of the cost: 4 bytes per cell and step in float32, for the items in progress. The way back then needs
-no exponentials. Where an anti-diagonal is laid out in memory, the cell of frame n stands at n.
+no exponentials. In memory an anti-diagonal's cells stand side by side, by frame. The loops over them are small functions of whole arrays:
+of an index that starts at 0 the compiler knows that it is not negative, and so uses vector registers.
 """
 
 import numpy as np
@@ -17,24 +18,41 @@ OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @njit(**OPTIONS)
-def factors_and_costs(
-    steps: StepArrays, step: int, item: int, t: int, first: int, last: int, factors: np.ndarray, costs: np.ndarray
-) -> None:
+def factors_and_costs(steps: StepArrays, step: int, item: int, t: int, low: int, factors: np.ndarray, costs: np.ndarray) -> None:
     """Fill in what multiplies a cell's cost if a path arrives there by this step, and what is added: 0 and infinity where it is blocked.
 
-    For the frames `first` to `last` of anti-diagonal t. Shape: factors, costs (frames,)
+    For as many frames of anti-diagonal t as the last two arguments have elements, from `low` on.
     """
-    factors[first : last + 1] = steps.weights[step]
-    costs[first : last + 1] = steps.costs[step]
+    factors[:] = steps.weights[step]
+    costs[:] = steps.costs[step]
     weight_row, cost_row, values = steps.weight_rows[step], steps.cost_rows[step], steps.cell_values
     if cost_row >= 0:
-        for n in range(first, last + 1):
-            costs[n] = values[cost_row, item, n, t - n]
+        for i in range(len(costs)):
+            costs[i] = values[cost_row, item, low + i, t - low - i]
     if weight_row >= 0:
-        for n in range(first, last + 1):
-            factors[n] = values[weight_row, item, n, t - n]
-            if factors[n] == np.inf:
-                factors[n], costs[n] = 0.0, np.inf
+        for i in range(len(factors)):
+            factors[i] = values[weight_row, item, low + i, t - low - i]
+            if factors[i] == np.inf:
+                factors[i], costs[i] = 0.0, np.inf
+
+
+@njit(**OPTIONS)
+def arrive(before: np.ndarray, scaled: np.ndarray, factors: np.ndarray, costs: np.ndarray, gamma: float, arrivals: np.ndarray) -> None:
+    """Fill in what paths cost that arrive from the cells before by one step. Shape: all (cells,)"""
+    for i in range(len(arrivals)):
+        arrivals[i] = before[i] + (factors[i] * scaled[i] + costs[i] / gamma)
+
+
+@njit(**OPTIONS)
+def hand_back(
+    here: np.ndarray, probabilities: np.ndarray, factors: np.ndarray, before: np.ndarray, weights: np.ndarray, started: np.ndarray
+) -> None:
+    """Hand probabilities of passing back by one step to the cells before. Shape: all (cells,)"""
+    for i in range(len(here)):
+        used = here[i] * np.float64(probabilities[i])
+        before[i] += used
+        weights[i] += used * factors[i]
+        started[i] -= used
 
 
 @njit(**OPTIONS)
@@ -66,34 +84,35 @@ def forward_item(
     end_values = np.empty((ends.offsets[item + 1] - first_end, 1))
     start, end, position = starts.offsets[item], first_end, 0
     for t in range(frames + targets - 1):
-        first, last = max(0, t - targets + 1), min(frames - 1, t)
-        for n in range(first, last + 1):
-            scaled[n] = np.float64(cost[n, t - n]) / gamma
-        arrivals[:, first : last + 1] = np.inf
+        first, cells = max(0, t - targets + 1), min(frames - 1, t) + 1 - max(0, t - targets + 1)
+        for i in range(cells):
+            scaled[i] = np.float64(cost[first + i, t - first - i]) / gamma
+        arrivals[:, :cells] = np.inf
+        rows = step_count
         for s in range(step_count):
             frame_step, target_step = steps.frames[s], steps.targets[s]
-            before = accumulated[(t - frame_step - target_step) % depth]
-            low, high = max(first, frame_step), min(last, t - target_step)
-            factors_and_costs(steps, s, item, t, low, high, factors, costs)
-            for n in range(low, high + 1):
-                arrivals[s, n] = before[n - frame_step] + (factors[n] * scaled[n] + costs[n] / gamma)
+            low, high = max(first, frame_step), min(first + cells, t - target_step + 1)
+            if low < high:
+                before = accumulated[(t - frame_step - target_step) % depth, low - frame_step : high - frame_step]
+                factors_and_costs(steps, s, item, t, low, factors[: high - low], costs[: high - low])
+                arrive(before, scaled[low - first :], factors, costs, gamma, arrivals[s, low - first : high - first])
         while start < starts.offsets[item + 1] and starts.frames[start] + starts.targets[start] == t:
-            n = starts.frames[start]
-            arrivals[step_count, n] = starts.weights[start] * scaled[n] + starts.costs[start] / gamma
+            i = starts.frames[start] - first
+            arrivals[step_count, i] = starts.weights[start] * scaled[i] + starts.costs[start] / gamma
+            rows = step_count + 1
             start += 1
-        here = accumulated[t % depth]
-        weigh_all(arrivals, first, last, operator, here)
+        here = accumulated[t % depth, first : first + cells]
+        weigh_all(arrivals, rows, cells, operator, here)
         if keep_probabilities:
             for s in range(step_count):
-                for n in range(first, last + 1):
-                    probabilities[s, position + n - first] = arrivals[s, n]
-        position += last + 1 - first
+                probabilities[s, position : position + cells] = arrivals[s, :cells]
+        position += cells
         while end < ends.offsets[item + 1] and ends.frames[end] + ends.targets[end] == t:
-            n = ends.frames[end]
-            end_values[end - first_end, 0] = here[n] + (ends.weights[end] * scaled[n] + ends.costs[end] / gamma)
+            i = ends.frames[end] - first
+            end_values[end - first_end, 0] = here[i] + (ends.weights[end] * scaled[i] + ends.costs[end] / gamma)
             end += 1
     value = np.empty(1)
-    weigh_all(end_values, 0, 0, operator, value)
+    weigh_all(end_values, len(end_values), 1, operator, value)
     end_probabilities[:] = end_values[:, 0]
     return float(value[0])
 
@@ -129,47 +148,48 @@ def backward_item(
     path_cost = entropy = 0.0
     position = frames * targets
     for t in range(frames + targets - 2, -1, -1):
-        first, last = max(0, t - targets + 1), min(frames - 1, t)
-        position -= last + 1 - first
-        here = passing[t % depth]
-        weights[first : last + 1] = 0.0
+        first, cells = max(0, t - targets + 1), min(frames - 1, t) + 1 - max(0, t - targets + 1)
+        position -= cells
+        here = passing[t % depth, first : first + cells]
+        weights[:cells] = 0.0
         while end >= ends.offsets[item] and ends.frames[end] + ends.targets[end] == t:
-            n, probability = ends.frames[end], end_probabilities[end - ends.offsets[item]]
-            here[n] += probability
-            weights[n] = probability * ends.weights[end]
+            i, probability = ends.frames[end] - first, end_probabilities[end - ends.offsets[item]]
+            here[i] += probability
+            weights[i] = probability * ends.weights[end]
             path_cost += probability * ends.costs[end]
             entropy += information(probability)
             end -= 1
-        started[first : last + 1] = here[first : last + 1]
+        started[:cells] = here
         for s in range(step_count):
             frame_step, target_step = steps.frames[s], steps.targets[s]
-            before = passing[(t - frame_step - target_step) % depth]
-            low, high = max(first, frame_step), min(last, t - target_step)
-            factors_and_costs(steps, s, item, t, low, high, factors, costs)
-            for n in range(low, high + 1):
-                used = here[n] * probabilities[s, position + n - first]
-                before[n - frame_step] += used
-                weights[n] += used * factors[n]
-                started[n] -= used
+            low, high = max(first, frame_step), min(first + cells, t - target_step + 1)
+            if low >= high:
+                continue
+            begin, stop = low - first, high - first
+            before = passing[(t - frame_step - target_step) % depth, low - frame_step : high - frame_step]
+            chosen = probabilities[s, position + begin : position + stop]
+            factors_and_costs(steps, s, item, t, low, factors[: high - low], costs[: high - low])
+            hand_back(here[begin:stop], chosen, factors, before, weights[begin:stop], started[begin:stop])
             if keep_statistics:
-                for n in range(low, high + 1):
-                    probability = np.float64(probabilities[s, position + n - first])
+                for i in range(high - low):
+                    probability = np.float64(chosen[i])
                     if probability != 0:
-                        path_cost += here[n] * probability * costs[n]
-                        entropy += here[n] * information(probability)
+                        path_cost += here[begin + i] * probability * costs[i]
+                        entropy += here[begin + i] * information(probability)
         while start >= starts.offsets[item] and starts.frames[start] + starts.targets[start] == t:
-            n = starts.frames[start]
-            weights[n] += started[n] * starts.weights[start]
-            path_cost += started[n] * starts.costs[start]
-            if here[n] != 0:
-                entropy += here[n] * information(started[n] / here[n])
+            i = starts.frames[start] - first
+            weights[i] += started[i] * starts.weights[start]
+            path_cost += started[i] * starts.costs[start]
+            if here[i] != 0:
+                entropy += here[i] * information(started[i] / here[i])
             start -= 1
-        for n in range(first, last + 1):
-            gradient[n, t - n] = weights[n]
-            path_cost += weights[n] * np.float64(cost[n, t - n])
-            if keep_statistics:
-                expected[n, t - n] = here[n]
-        here[first : last + 1] = 0.0
+        for i in range(cells):
+            gradient[first + i, t - first - i] = weights[i]
+        if keep_statistics:
+            for i in range(cells):
+                path_cost += weights[i] * np.float64(cost[first + i, t - first - i])
+                expected[first + i, t - first - i] = here[i]
+        here[:] = 0.0
     return path_cost, entropy
 
 

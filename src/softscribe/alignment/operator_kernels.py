@@ -11,60 +11,101 @@ from numba import njit
 from softscribe.alignment.operators import OPERATORS
 
 SOFT, HARD, SPARSE, SMOOTH = (OPERATORS.index(name) for name in ("soft", "hard", "sparse", "smooth"))
-NEGLIGIBLE_EXCESS = 80.0  # exp(-80) = 2e-35, beside 1 nothing in float64, and yet not denormal (that is: slow) in float32
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+# exp(-80) = 2e-35 is nothing beside 1 in float64, and yet not denormal (that is: slow) in float32.
+NEGLIGIBLE_EXCESS = 80.0
+LN_2 = math.log(2)
+LN_2_HIGH = round(LN_2 * 2**32) / 2**32  # few enough bits for exact products with small integers
+LN_2_LOW = LN_2 - LN_2_HIGH
 
 
 @njit(**OPTIONS)
-def weigh_all(arguments: np.ndarray, first: int, last: int, operator: int, minima: np.ndarray) -> None:
-    """Put the operator's minimum of each of the columns `first` to `last` into `minima`, and its gradient in place of the arguments.
+def weigh_all(arguments: np.ndarray, rows: int, columns: int, operator: int, minima: np.ndarray) -> None:
+    """Put the operator's minimum of each of the first columns into `minima`, and its gradient in place of the arguments.
 
-    Shape: arguments (S, columns), S >= 1; minima (columns,)
+    Shape: arguments (>= rows, >= columns), of which `rows` >= 1 count; minima (columns,)
     """
-    for column in range(first, last + 1):
-        lowest = arguments[0, column]
-        for s in range(1, len(arguments)):
-            lowest = min(lowest, arguments[s, column])
-        minima[column] = lowest
-    for column in range(first, last + 1):
+    minima[:] = arguments[0, :columns]
+    for s in range(1, rows):
+        lower(minima, arguments[s, :columns])
+    if operator == SOFT:
+        soften(arguments, rows, columns, minima)
+        return
+    for column in range(columns):
         if minima[column] == np.inf:
-            arguments[:, column] = 0.0
-        elif operator == SOFT:
-            minima[column] -= math.log(exponentiate(arguments, column, minima[column]))
+            arguments[:rows, column] = 0.0
         elif operator == HARD:
-            choose(arguments, column, minima[column])
+            choose(arguments, rows, column, minima[column])
         elif operator == SPARSE:
-            minima[column] += project(arguments, column, minima[column])
+            minima[column] += project(arguments, rows, column, minima[column])
         else:
-            minima[column] += average(arguments, column, minima[column])
+            minima[column] += average(arguments, rows, column, minima[column])
 
 
 @njit(**OPTIONS)
-def exponentiate(arguments: np.ndarray, column: int, lowest: float) -> float:
-    """Replace arguments by softmax(-arguments); return the sum of exp(lowest - argument)."""
-    total = 0.0
-    for s in range(len(arguments)):
-        excess = arguments[s, column] - lowest
-        weight = math.exp(-excess) if excess < NEGLIGIBLE_EXCESS else 0.0
-        arguments[s, column] = weight
-        total += weight
-    for s in range(len(arguments)):
-        arguments[s, column] /= total
-    return total
+def lower(minima: np.ndarray, values: np.ndarray) -> None:
+    """Lower `minima` to `values` where these are smaller."""
+    for i in range(len(minima)):
+        minima[i] = min(minima[i], values[i])
 
 
 @njit(**OPTIONS)
-def choose(arguments: np.ndarray, column: int, lowest: float) -> None:
+def exponential(excess: float) -> float:
+    """Return exp(-excess) for an excess >= 0, 0 where that is negligible beside 1 or the excess NaN, to 2e-16.
+
+    exp(-x) = 2^-k exp(r) with r = k ln 2 - x in [-ln 2 / 2, ln 2 / 2], by Taylor's series. Unlike the library's function it has neither
+    branch nor call, so that loops over it use vector registers.
+    """
+    x = excess if excess < NEGLIGIBLE_EXCESS else NEGLIGIBLE_EXCESS
+    k = np.int64(x * (1 / LN_2) + 0.5)
+    r = (k * LN_2_HIGH - x) + k * LN_2_LOW
+    high = (1 / 40320) + r * ((1 / 362880) + r * ((1 / 3628800) + r * ((1 / 39916800) + r * (1 / 479001600))))
+    series = 1 + r * (1 + r * ((1 / 2) + r * ((1 / 6) + r * ((1 / 24) + r * ((1 / 120) + r * ((1 / 720) + r * ((1 / 5040) + r * high)))))))
+    power = np.int64((1023 - k) << 52).view(np.float64)
+    return series * power if excess < NEGLIGIBLE_EXCESS else 0.0
+
+
+@njit(**OPTIONS)
+def soften(arguments: np.ndarray, rows: int, columns: int, minima: np.ndarray) -> None:
+    """Replace arguments by softmax(-arguments), and `minima`, which hold the lowest of each column, by softmin."""
+    totals = np.zeros(columns)
+    for s in range(rows):
+        add_exponentials(arguments[s, :columns], minima, totals)
+    for i in range(columns):
+        minima[i] -= math.log(totals[i]) if totals[i] > 0 else 0.0
+        totals[i] = 1 / totals[i] if totals[i] > 0 else 0.0
+    for s in range(rows):
+        scale(arguments[s, :columns], totals)
+
+
+@njit(**OPTIONS)
+def add_exponentials(arguments: np.ndarray, minima: np.ndarray, totals: np.ndarray) -> None:
+    """Replace arguments by exp(minimum - argument), and add them to `totals`. Shape: all (columns,)"""
+    for i in range(len(arguments)):
+        weight = exponential(arguments[i] - minima[i])
+        arguments[i] = weight
+        totals[i] += weight
+
+
+@njit(**OPTIONS)
+def scale(values: np.ndarray, factors: np.ndarray) -> None:
+    """Multiply `values` by `factors`. Shape: both (columns,)"""
+    for i in range(len(values)):
+        values[i] *= factors[i]
+
+
+@njit(**OPTIONS)
+def choose(arguments: np.ndarray, rows: int, column: int, lowest: float) -> None:
     """Replace arguments by 1 for the first of the smallest, 0 for the others."""
     chosen = False
-    for s in range(len(arguments)):
+    for s in range(rows):
         is_lowest = arguments[s, column] == lowest and not chosen
         arguments[s, column] = 1.0 if is_lowest else 0.0
         chosen |= is_lowest
 
 
 @njit(**OPTIONS)
-def project(arguments: np.ndarray, column: int, lowest: float) -> float:
+def project(arguments: np.ndarray, rows: int, column: int, lowest: float) -> float:
     """Replace arguments by the point of the simplex that is nearest to -arguments; return sparsemin of arguments - lowest.
 
     That point is max(0, level - excess). The level at which it sums to 1 is found by leaving out what lies above it until nothing does.
@@ -72,7 +113,7 @@ def project(arguments: np.ndarray, column: int, lowest: float) -> float:
     level, members = np.inf, -1
     while True:
         count, total = 0, 0.0
-        for s in range(len(arguments)):
+        for s in range(rows):
             excess = arguments[s, column] - lowest
             if excess < level:
                 count, total = count + 1, total + excess
@@ -80,7 +121,7 @@ def project(arguments: np.ndarray, column: int, lowest: float) -> float:
             break
         members, level = count, (1 + total) / count
     minimum = -0.5
-    for s in range(len(arguments)):
+    for s in range(rows):
         excess = arguments[s, column] - lowest
         weight = max(0.0, level - excess)
         arguments[s, column] = weight
@@ -90,19 +131,19 @@ def project(arguments: np.ndarray, column: int, lowest: float) -> float:
 
 
 @njit(**OPTIONS)
-def average(arguments: np.ndarray, column: int, lowest: float) -> float:
+def average(arguments: np.ndarray, rows: int, column: int, lowest: float) -> float:
     """Replace arguments by the gradient of their mean under softmax(-arguments); return the mean of arguments - lowest."""
     total = mean_excess = 0.0
-    for s in range(len(arguments)):
+    for s in range(rows):
         excess = arguments[s, column] - lowest
-        if excess < NEGLIGIBLE_EXCESS:
-            total += math.exp(-excess)
-            mean_excess += math.exp(-excess) * excess
+        weight = exponential(excess)
+        total += weight
+        mean_excess += weight * excess if weight > 0 else 0.0
     mean_excess /= total
-    for s in range(len(arguments)):
+    for s in range(rows):
         excess = arguments[s, column] - lowest
-        negligible = excess >= NEGLIGIBLE_EXCESS
-        arguments[s, column] = 0.0 if negligible else math.exp(-excess) / total * (1 + mean_excess - excess)
+        weight = exponential(excess) / total
+        arguments[s, column] = weight * (1 + mean_excess - excess) if weight > 0 else 0.0
     return mean_excess
 
 

@@ -51,10 +51,8 @@ def minimum(values: Float[Tensor, "*axes"], operator: Operator = "soft", gamma: 
     values = values.movedim(dim, 0)
     reached = torch.isfinite(values)
     anywhere = reached.any(dim=0)
-    # Where nothing is reached, zeros stand in: an infinity there would turn the gradients of all into NaN.
-    safe = torch.where(reached | ~anywhere, values.where(reached, torch.inf if operator == "hard" else 0.0), 0.0)
-    taking_part = reached | ~anywhere
-    result = _MINIMA[operator](safe, taking_part, gamma)
+    # Zeros stand in for infinities, which would turn gradients into NaN; where all are infinite, the zeros even take part.
+    result = _MINIMA[operator](values.where(reached, 0.0), reached | ~anywhere, gamma)
     return torch.where(anywhere, result, torch.inf)
 
 
@@ -72,7 +70,7 @@ def check_operator(operator: str, gamma: int | float) -> None:
 
 
 def _hard(values: Tensor, taking_part: Tensor, gamma: float) -> Tensor:
-    return values.gather(0, values.detach().argmin(dim=0, keepdim=True))[0]
+    return values.gather(0, values.detach().where(taking_part, torch.inf).argmin(dim=0, keepdim=True))[0]
 
 
 def _soft(values: Tensor, taking_part: Tensor, gamma: float) -> Tensor:
