@@ -1,65 +1,128 @@
-"""How fast is soft-DTW on the CPU, against ddtw's Numba backend, forward and backward through autograd on both sides?
+"""How fast is soft-DTW on the CPU, against ddtw's Numba backend, and how much memory does it take?
 
     .venv/bin/python scripts/benchmark_alignment.py
 
-Float32, weights 1-1-2, CPU time of one thread; the two take turns, and the ratio is the median over the turns.
+Float32, loss and gradient through autograd on both sides, CPU time of one thread; the two take turns, and a ratio is the median over the
+turns. Memory, the first call and two threads are measured in processes of their own.
 """
 
 import os
 
-os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": os.environ.get("NUMBA_NUM_THREADS", "1")}
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from ddtw import SDTW
+from ddtw import SDTW, smoothDTW, sparseDTW, subSDTW
 from rich.console import Console
 from rich.table import Table
 
+from softscribe.alignment import TWO_ONE_STEPS, StepWeights, Subsequence, soft_dtw
+
+ONE_ONE_TWO = StepWeights(diagonal=2)
+CLASSICAL_SHAPES = [(32, 500, 60), (16, 500, 500), (4, 2000, 400), (1, 4000, 1000)]
+COMMON_SHAPE = (8, 500, 400)
+TURNS = 9
+
+MEMORY = """
+import pathlib, torch
 from softscribe.alignment import StepWeights, soft_dtw
+torch.set_num_threads(2)
+soft_dtw(torch.zeros(2, 70, 70, requires_grad=True), weights=StepWeights(diagonal=2)).sum().backward()
+cost = torch.rand({shape}, requires_grad=True)
+def peak_bytes():
+    (line,) = (line for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
+pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+before = peak_bytes()
+losses = soft_dtw(cost, weights=StepWeights(diagonal=2))
+print((peak_bytes() - before) / cost.numel() - 4)
+"""
+FIRST_CALL = """
+import time, torch
+from softscribe.alignment import StepWeights, soft_dtw
+cost = torch.rand(4, 200, 50, requires_grad=True)
+start = time.perf_counter()
+soft_dtw(cost, weights=StepWeights(diagonal=2)).sum().backward()
+print(time.perf_counter() - start)
+"""
+THREADS = """
+import time, torch
+from softscribe.alignment import StepWeights, soft_dtw
+cost = torch.rand(1, 20_000, 2_000, requires_grad=True)
+seconds = {1: [], 2: []}
+for turn in range(4):
+    for threads in seconds:
+        torch.set_num_threads(threads)
+        start = time.perf_counter()
+        soft_dtw(cost, weights=StepWeights(diagonal=2))
+        seconds[threads].append(time.perf_counter() - start)
+print(min(seconds[1]), min(seconds[2]))
+"""
 
-SHAPES = [(32, 500, 60), (16, 500, 500), (4, 2000, 400)]
-TURNS = 5
 
-
-def cpu_seconds(run: Callable[[], None]) -> float:
+def cpu_seconds(run: Callable[[], Any]) -> float:
     start = time.process_time()
     run()
     return time.process_time() - start
 
 
+def compare(shape: tuple[int, int, int], options: dict[str, Any], peer: Any) -> list[str]:
+    """Return our nanoseconds per cell, theirs, and the median of the ratios."""
+    torch.manual_seed(0)
+    cost = torch.rand(shape, requires_grad=True)
+    counts = [torch.full(shape[:1], length) for length in shape[1:]]
+
+    def ours() -> None:
+        soft_dtw(cost, **options).sum().backward()
+
+    def theirs() -> None:
+        peer(C=cost, list_N=counts[0], list_M=counts[1]).sum().backward()
+
+    ours()
+    theirs()
+    turns = [(cpu_seconds(ours), cpu_seconds(theirs)) for _ in range(TURNS)]
+    mine, other = (statistics.median(times) * 1e9 / cost.numel() for times in zip(*turns, strict=True))
+    return [f"{mine:.1f}", f"{other:.0f}", f"{statistics.median(second / first for first, second in turns):.1f}"]
+
+
+def script_output(script: str, **environment: str) -> list[float]:
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    return [float(number) for number in run.stdout.split()]
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    table = Table("items x frames x targets", "softscribe ms", "ns per cell", "ddtw ms", "ratio")
-    for shape in SHAPES:
-        torch.manual_seed(0)
-        cost = torch.rand(shape, requires_grad=True)
-        counts = [torch.full(shape[:1], length) for length in shape[1:]]
-        peer = SDTW(
-            gamma=1.0,
-            step_sizes=[[1, 0], [0, 1], [1, 1]],  # [frames, targets]
-            global_step_weights=[1, 1, 2],
-            normalization="none",
-            backend="cpu_numba",
-            dtype_float=torch.float32,
-        )
-
-        def ours(cost: torch.Tensor = cost) -> None:
-            soft_dtw(cost, weights=StepWeights(diagonal=2)).sum().backward()
-
-        def theirs(cost: torch.Tensor = cost, peer: SDTW = peer, counts: list[torch.Tensor] = counts) -> None:
-            peer(C=cost, list_N=counts[0], list_M=counts[1]).sum().backward()
-
-        ours()
-        theirs()
-        turns = [(cpu_seconds(ours), cpu_seconds(theirs)) for _ in range(TURNS)]
-        mine, other = (statistics.median(times) for times in zip(*turns, strict=True))
-        ratio = statistics.median(second / first for first, second in turns)
-        cells = mine * 1e9 / cost.numel()
-        table.add_row("x".join(map(str, shape)), f"{mine * 1e3:.1f}", f"{cells:.0f}", f"{other * 1e3:.0f}", f"{ratio:.1f}")
-    Console().print(table)
+    peer_options: dict[str, Any] = {"normalization": "none", "backend": "cpu_numba", "dtype_float": torch.float32}
+    three = {"step_sizes": [[1, 0], [0, 1], [1, 1]], "global_step_weights": [1, 1, 2]}  # [frames, targets]
+    table = Table("case", "items x frames x targets", "ns per cell", "ddtw ns per cell", "ratio")
+    for shape in CLASSICAL_SHAPES:
+        table.add_row("1-1-2", "x".join(map(str, shape)), *compare(shape, {"weights": ONE_ONE_TWO}, SDTW(**three, **peer_options)))
+    common: dict[str, tuple[dict[str, Any], Any]] = {
+        "2-1 steps": ({"steps": TWO_ONE_STEPS}, SDTW(step_sizes=[[1, 1], [2, 1], [1, 2]], global_step_weights=[1, 1, 1], **peer_options)),
+        "subsequence": (
+            {"weights": ONE_ONE_TWO, "boundaries": Subsequence(frames="both")},
+            subSDTW(**three, sub_X=True, sub_Y=False, **peer_options),
+        ),
+        "sparsemin": ({"weights": ONE_ONE_TWO, "operator": "sparse"}, sparseDTW(**three, **peer_options)),
+        "smoothmin": ({"weights": ONE_ONE_TWO, "operator": "smooth"}, smoothDTW(**three, **peer_options)),
+    }
+    for name, (options, peer) in common.items():
+        table.add_row(name, "x".join(map(str, COMMON_SHAPE)), *compare(COMMON_SHAPE, options, peer))
+    console = Console()
+    console.print(table)
+    for shape in (*CLASSICAL_SHAPES, (1, 20_000, 2_000)):
+        (per_cell,) = script_output(MEMORY.format(shape=shape), NUMBA_NUM_THREADS="2")
+        console.print(f"memory beyond cost and gradient, two threads, {shape}: {per_cell:.1f} bytes per cell")
+    script_output(FIRST_CALL)  # fills the cache
+    console.print(f"first call with a warm cache: {script_output(FIRST_CALL)[0]:.2f} s")
+    one, two = script_output(THREADS, NUMBA_NUM_THREADS="2")
+    console.print(f"(1, 20000, 2000): {one:.2f} s on one thread, {two:.2f} s on two, {one / two:.2f} times as fast")
 
 
 if __name__ == "__main__":

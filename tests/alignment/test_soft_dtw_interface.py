@@ -129,9 +129,9 @@ def spy(*arguments):
     kernel(*arguments)
 cpu_kernels.align_batch = spy
 torch.set_num_threads(2)
-soft_dtw(torch.zeros(3, 4, 4))
+soft_dtw(torch.zeros(3, 4, 4, dtype=torch.float64))
 torch.set_num_threads(64)
-soft_dtw(torch.zeros(3, 4, 4))
+soft_dtw(torch.zeros(3, 4, 4, dtype=torch.float64))
 print(seen, numba.get_num_threads())
 """
     run = subprocess.run(

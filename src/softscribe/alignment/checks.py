@@ -2,13 +2,13 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from softscribe.alignment import cpu_kernels
-from softscribe.alignment.boundaries import BoundaryArrays
+from softscribe.alignment.boundaries import BoundaryArrays, boundary_arrays
 from softscribe.alignment.problem import Problem
-from softscribe.alignment.steps import StepArrays
 
 
 def checked_counts(cost: Tensor, frame_counts: Tensor | None, target_counts: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -80,9 +80,7 @@ def check_finite(cost: Tensor, frame_counts: Tensor, target_counts: Tensor) -> N
             )
 
 
-def check_reachable(
-    frame_counts: Tensor, target_counts: Tensor, problem: Problem, steps: StepArrays, starts: BoundaryArrays, ends: BoundaryArrays
-) -> None:
+def check_reachable(frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> None:
     """Raise ValueError if an item has no path from a start to an end, whatever its cells cost, and say why. Before any recursion.
 
     >>> from softscribe.alignment import TWO_ONE_STEPS, soft_dtw
@@ -92,25 +90,22 @@ def check_reachable(
     """
     if problem.is_classical and not math.isinf(problem.weights.horizontal) and not math.isinf(problem.weights.vertical):
         return
-    seen: set[tuple[int, int]] = set()
-    for item, size in enumerate(zip(frame_counts.tolist(), target_counts.tolist(), strict=True)):
-        if size not in seen and not cpu_kernels.reachable(*size, steps, starts, ends, item):
+    open_steps = [(step.frames, step.targets) for step in problem.path_steps if not step.is_blocked]
+    sizes = list(zip(frame_counts.tolist(), target_counts.tolist(), strict=True))
+    for size in dict.fromkeys(sizes):
+        starts, ends = boundary_arrays(problem.boundaries, [size[0]], [size[1]], problem.path_steps)
+        if not cpu_kernels.reachable(*size, np.array(open_steps, np.int64).reshape(-1, 2), starts, ends):
             raise ValueError(
-                f"cost: item {item}, {size[0]} frames by {size[1]} targets, has no path: {_reason(*size, steps, starts, ends, item)}. "
+                f"cost: item {sizes.index(size)}, {size[0]} frames by {size[1]} targets, has no path: "
+                f"{_reason(*size, open_steps, starts, ends)}. "
                 "Remedy: leave the item out, or allow further steps or boundaries."
             )
-        seen.add(size)
 
 
-def _reason(frames: int, targets: int, steps: StepArrays, starts: BoundaryArrays, ends: BoundaryArrays, item: int) -> str:
+def _reason(frames: int, targets: int, open_steps: list[tuple[int, int]], starts: BoundaryArrays, ends: BoundaryArrays) -> str:
     for name, cells in (("start", starts), ("end", ends)):
-        if cells.offsets[item] == cells.offsets[item + 1]:
+        if not len(cells.frames):
             return f"no {name} cell of the boundaries lies inside it"
-    open_steps = [
-        (int(step_frames), int(step_targets))
-        for step_frames, step_targets, cost in zip(steps.frames, steps.targets, steps.costs, strict=True)
-        if cost < math.inf
-    ]
     if not open_steps:
         return "every step is blocked"
     rates = [step_frames / step_targets if step_targets else math.inf for step_frames, step_targets in open_steps]

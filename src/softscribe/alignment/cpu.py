@@ -11,6 +11,7 @@ from torch import Tensor
 
 from softscribe.alignment import checks, cpu_kernels
 from softscribe.alignment.boundaries import boundary_arrays
+from softscribe.alignment.cpu_strips import strip_soft_dtw, within_range
 from softscribe.alignment.operators import OPERATORS
 from softscribe.alignment.problem import Problem
 from softscribe.alignment.results import Alignment
@@ -27,8 +28,13 @@ def losses_and_gradient(
 
     Shape: cost (B, N, M); frame_counts, target_counts (B,) int64 -> (B,), (B, N, M), float64 for a float64 cost, else float32
     """
-    result = _run_common(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted, statistics_wanted=False)
-    return result.losses, result.gradient
+    checks.check_count_values(cost, frame_counts, target_counts)
+    if problem.is_classical and cost.dtype != torch.float64:
+        result = _run_strips(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted)
+        if result is not None:
+            return result
+    common = _run_common(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted, statistics_wanted=False)
+    return common.losses, common.gradient
 
 
 def align(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> Alignment:
@@ -36,18 +42,41 @@ def align(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Pr
 
     Shape: cost (B, N, M); frame_counts, target_counts (B,) int64
     """
+    checks.check_count_values(cost, frame_counts, target_counts)
     return _run_common(cost, frame_counts, target_counts, problem, gradient_wanted=True, statistics_wanted=True)
+
+
+def _run_strips(
+    cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, gradient_wanted: bool
+) -> tuple[Tensor, Tensor] | None:
+    """Return what the fast kernel finds; nothing if a cost is not finite or an item beyond the range of its numbers."""
+    checks.check_reachable(frame_counts, target_counts, problem)
+    cost = cost.detach().float().contiguous()
+    gradient = torch.empty_like(cost) if gradient_wanted else cost.new_empty(len(cost), 0, 0)
+    weights = (problem.weights.horizontal, problem.weights.vertical, problem.weights.diagonal)
+    losses, largest = _on_torch_threads(
+        strip_soft_dtw,
+        cost.numpy(),
+        frame_counts.numpy(),
+        target_counts.numpy(),
+        float(problem.gamma),
+        weights,
+        gradient.numpy() if gradient_wanted else None,
+    )
+    if not within_range(largest, frame_counts.numpy(), target_counts.numpy(), problem.gamma, weights):
+        return None
+    return torch.from_numpy(losses).float(), gradient
 
 
 def _run_common(
     cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, gradient_wanted: bool, statistics_wanted: bool
 ) -> Alignment:
     checks.check_finite(cost, frame_counts, target_counts)
+    checks.check_reachable(frame_counts, target_counts, problem)
     cost = cost.detach().to(torch.promote_types(cost.dtype, torch.float32)).contiguous()
     batch = len(cost)
     steps = step_arrays(problem.path_steps, tuple(cost.shape))
     starts, ends = boundary_arrays(problem.boundaries, frame_counts.tolist(), target_counts.tolist(), problem.path_steps)
-    checks.check_reachable(frame_counts, target_counts, problem, steps, starts, ends)
     gradient = torch.zeros_like(cost) if gradient_wanted else cost.new_zeros(batch, 0, 0)
     expected = torch.zeros_like(cost) if statistics_wanted else cost.new_zeros(batch, 0, 0)
     losses, path_costs, entropies = (torch.zeros(batch, dtype=torch.float64) for _ in range(3))

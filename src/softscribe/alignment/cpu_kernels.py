@@ -243,18 +243,21 @@ def align_batch(
 
 
 @njit(**OPTIONS)
-def reachable(frames: int, targets: int, steps: StepArrays, starts: BoundaryArrays, ends: BoundaryArrays, item: int) -> bool:
-    """Return whether any path leads from a start cell to an end cell, whatever single cells cost."""
+def reachable(frames: int, targets: int, steps: np.ndarray, starts: BoundaryArrays, ends: BoundaryArrays) -> bool:
+    """Return whether any path leads from a start cell to an end cell of one item, whatever its cells cost.
+
+    Shape: steps (S, 2): the frames and targets that the steps advance that are open somewhere
+    """
     reached = np.zeros((frames, targets), np.bool_)
-    for start in range(starts.offsets[item], starts.offsets[item + 1]):
+    for start in range(len(starts.frames)):
         reached[starts.frames[start], starts.targets[start]] = True
     for n in range(frames):
         for m in range(targets):
-            for s in range(len(steps.frames)):
-                i, j = n - steps.frames[s], m - steps.targets[s]
-                if i >= 0 and j >= 0 and steps.costs[s] < np.inf and reached[i, j]:
+            for s in range(len(steps)):
+                i, j = n - steps[s, 0], m - steps[s, 1]
+                if i >= 0 and j >= 0 and reached[i, j]:
                     reached[n, m] = True
     reaches_end = False
-    for end in range(ends.offsets[item], ends.offsets[item + 1]):
+    for end in range(len(ends.frames)):
         reaches_end |= reached[ends.frames[end], ends.targets[end]]
     return reaches_end

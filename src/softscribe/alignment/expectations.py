@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softscribe.alignment import checks, cpu
+from softscribe.alignment import backends, checks
 from softscribe.alignment.boundaries import FIXED, Boundaries
 from softscribe.alignment.operators import Operator
 from softscribe.alignment.problem import Problem
@@ -45,8 +45,7 @@ def align(
     """
     problem = Problem(gamma=gamma, weights=weights, steps=steps, boundaries=boundaries, operator=operator)
     frame_counts, target_counts = checks.checked_counts(cost, frame_counts, target_counts)
-    checks.check_count_values(cost, frame_counts, target_counts)
-    return cpu.align(cost.detach(), frame_counts, target_counts, problem)
+    return backends.align(cost, frame_counts, target_counts, problem)
 
 
 def expected_alignment(

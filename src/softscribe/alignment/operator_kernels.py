@@ -31,15 +31,16 @@ def weigh_all(arguments: np.ndarray, rows: int, columns: int, operator: int, min
     if operator == SOFT:
         soften(arguments, rows, columns, minima)
         return
+    if operator == SMOOTH:
+        average(arguments, rows, columns, minima)
+        return
     for column in range(columns):
         if minima[column] == np.inf:
             arguments[:rows, column] = 0.0
         elif operator == HARD:
             choose(arguments, rows, column, minima[column])
-        elif operator == SPARSE:
-            minima[column] += project(arguments, rows, column, minima[column])
         else:
-            minima[column] += average(arguments, rows, column, minima[column])
+            minima[column] += project(arguments, rows, column, minima[column])
 
 
 @njit(**OPTIONS)
@@ -95,6 +96,40 @@ def scale(values: np.ndarray, factors: np.ndarray) -> None:
 
 
 @njit(**OPTIONS)
+def average(arguments: np.ndarray, rows: int, columns: int, minima: np.ndarray) -> None:
+    """Replace arguments by the gradient of their mean under softmax(-arguments), and `minima`, the lowest of each column, by that mean."""
+    totals, means = np.zeros(columns), np.zeros(columns)
+    for s in range(rows):
+        add_moments(arguments[s, :columns], minima, totals, means)
+    for i in range(columns):
+        totals[i] = 1 / totals[i] if totals[i] > 0 else 0.0
+        means[i] *= totals[i]
+    for s in range(rows):
+        differentiate_mean(arguments[s, :columns], minima, totals, means)
+    for i in range(columns):
+        minima[i] += means[i]
+
+
+@njit(**OPTIONS)
+def add_moments(arguments: np.ndarray, minima: np.ndarray, totals: np.ndarray, means: np.ndarray) -> None:
+    """Add exp(-excess), and that times the excess over the minimum, to `totals` and `means`. Shape: all (columns,)"""
+    for i in range(len(arguments)):
+        excess = arguments[i] - minima[i]
+        weight = exponential(excess)
+        totals[i] += weight
+        means[i] += weight * excess if weight > 0 else 0.0
+
+
+@njit(**OPTIONS)
+def differentiate_mean(arguments: np.ndarray, minima: np.ndarray, scales: np.ndarray, means: np.ndarray) -> None:
+    """Replace arguments by the derivative of the mean in them. Shape: all (columns,)"""
+    for i in range(len(arguments)):
+        excess = arguments[i] - minima[i]
+        weight = exponential(excess) * scales[i]
+        arguments[i] = weight * (1 + means[i] - excess) if weight > 0 else 0.0
+
+
+@njit(**OPTIONS)
 def choose(arguments: np.ndarray, rows: int, column: int, lowest: float) -> None:
     """Replace arguments by 1 for the first of the smallest, 0 for the others."""
     chosen = False
@@ -128,23 +163,6 @@ def project(arguments: np.ndarray, rows: int, column: int, lowest: float) -> flo
         if weight > 0:
             minimum += weight * excess + weight**2 / 2
     return minimum
-
-
-@njit(**OPTIONS)
-def average(arguments: np.ndarray, rows: int, column: int, lowest: float) -> float:
-    """Replace arguments by the gradient of their mean under softmax(-arguments); return the mean of arguments - lowest."""
-    total = mean_excess = 0.0
-    for s in range(rows):
-        excess = arguments[s, column] - lowest
-        weight = exponential(excess)
-        total += weight
-        mean_excess += weight * excess if weight > 0 else 0.0
-    mean_excess /= total
-    for s in range(rows):
-        excess = arguments[s, column] - lowest
-        weight = exponential(excess) / total
-        arguments[s, column] = weight * (1 + mean_excess - excess) if weight > 0 else 0.0
-    return mean_excess
 
 
 @njit(**OPTIONS)

@@ -36,7 +36,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from softscribe.alignment import checks, cpu
+from softscribe.alignment import backends, checks
 from softscribe.alignment.boundaries import FIXED, Boundaries
 from softscribe.alignment.operators import Operator
 from softscribe.alignment.problem import Problem
@@ -53,12 +53,13 @@ def soft_dtw(
     steps: Sequence[Step] | None = None,
     boundaries: Boundaries = FIXED,
     operator: Operator = "soft",
+    validate: bool = False,
 ) -> Float[Tensor, " B"]:
     """Return the soft-DTW of every item, differentiable in the costs (once).
 
     Args:
-        cost: cost of every pair of frame and target, on a CPU. float32 and float64 are computed as such, float16 and bfloat16 as float32;
-            the gradient comes back in the type of the cost. Autocast changes nothing.
+        cost: cost of every pair of frame and target, on a CPU or a GPU. float32 and float64 are computed as such, float16 and bfloat16 as
+            float32; the gradient comes back in the type of the cost. Autocast changes nothing.
         frame_counts: frames of every item, in [1, N]; what lies beyond is padding and never matters, NaN included. None: N.
         target_counts: targets of every item, in [1, M]. None: M.
         gamma: temperature of the minimum, > 0, in the unit of the cost. Towards 0 the loss becomes ordinary DTW; the larger it is, the
@@ -67,6 +68,8 @@ def soft_dtw(
         steps: any other steps, instead of `weights`.
         boundaries: where paths start and end: FIXED, `Subsequence` or `BoundaryCells`.
         operator: the minimum: "soft", "hard" (classical DTW), "sparse" or "smooth"; see `operators.py`.
+        validate: look at values on a GPU, too, which makes it wait. On a CPU they are always looked at. Without it an item of which nothing
+            is right on a GPU has the loss NaN or infinity, and no gradient worth using.
 
     The classical steps with softmin from the first cell to the last take a faster kernel in float32.
 
@@ -88,7 +91,7 @@ def soft_dtw(
     """
     problem = Problem(gamma=gamma, weights=weights, steps=steps, boundaries=boundaries, operator=operator)
     counts = checks.checked_counts(cost, frame_counts, target_counts)
-    return _SoftDTWFunction.apply(cost, *counts, problem)
+    return _SoftDTWFunction.apply(cost, *counts, problem, validate)
 
 
 class SoftDTW(torch.nn.Module):
@@ -108,8 +111,10 @@ class SoftDTW(torch.nn.Module):
         steps: Sequence[Step] | None = None,
         boundaries: Boundaries = FIXED,
         operator: Operator = "soft",
+        validate: bool = False,
     ) -> None:
         super().__init__()
+        self.validate = validate
         self.problem = Problem(gamma=gamma, weights=weights, steps=steps, boundaries=boundaries, operator=operator)
 
     def forward(
@@ -118,7 +123,7 @@ class SoftDTW(torch.nn.Module):
         frame_counts: Int[Tensor, " B"] | None = None,
         target_counts: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, " B"]:
-        return _SoftDTWFunction.apply(cost, *checks.checked_counts(cost, frame_counts, target_counts), self.problem)
+        return _SoftDTWFunction.apply(cost, *checks.checked_counts(cost, frame_counts, target_counts), self.problem, self.validate)
 
     def extra_repr(self) -> str:
         return repr(self.problem)
@@ -128,15 +133,16 @@ class _SoftDTWFunction(torch.autograd.Function):
     """The gradient is computed along with the value, while the step probabilities are at hand: only H is kept for the way back."""
 
     @staticmethod
-    def forward(ctx: Any, cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> Tensor:
-        checks.check_count_values(cost, frame_counts, target_counts)
-        losses, gradient = cpu.losses_and_gradient(cost, frame_counts, target_counts, problem, gradient_wanted=ctx.needs_input_grad[0])
+    def forward(ctx: Any, cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, validate: bool) -> Tensor:
+        losses, gradient = backends.losses_and_gradient(
+            cost, frame_counts, target_counts, problem, gradient_wanted=ctx.needs_input_grad[0], validate=validate
+        )
         ctx.cost_dtype = cost.dtype
         ctx.save_for_backward(gradient)
         return losses
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return (gradients[0][:, None, None] * gradient).to(ctx.cost_dtype), None, None, None
+        return (gradients[0][:, None, None] * gradient).to(ctx.cost_dtype), None, None, None, None

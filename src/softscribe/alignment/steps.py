@@ -57,6 +57,11 @@ class Step:
             elif isinstance(value, bool) or not isinstance(value, int | float) or not value >= lowest or value == -math.inf:
                 raise ValueError(f"{name}: {value!r} is no number of at least {lowest:g}. Remedy: a number, or infinity to block the step.")
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether no path takes this step anywhere."""
+        return any(isinstance(value, int | float) and math.isinf(value) for value in (self.weight, self.cost))
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepWeights:
@@ -147,7 +152,7 @@ def step_arrays(steps: Sequence[Step], shape: tuple[int, ...]) -> StepArrays:
 
     weights = [number_and_row(step.weight, f"steps[{index}].weight", 0.0) for index, step in enumerate(steps)]
     costs = [number_and_row(step.cost, f"steps[{index}].cost", -math.inf) for index, step in enumerate(steps)]
-    blocked = np.isinf([weight for weight, _ in weights])
+    blocked = np.array([step.is_blocked for step in steps])
     return StepArrays(
         frames=np.array([step.frames for step in steps], np.int64),
         targets=np.array([step.targets for step in steps], np.int64),
