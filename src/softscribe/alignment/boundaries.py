@@ -58,7 +58,7 @@ class BoundaryCell:
         for name, lowest in (("weight", 0.0), ("cost", -math.inf)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value or not math.isfinite(value):
-                raise ValueError(f"{name}: {value!r}. Remedy: a finite number of at least {lowest:g}.")
+                raise ValueError(f"{name}: {value!r}. Remedy: a finite number{', at least 0' if name == 'weight' else ''}.")
 
 
 @runtime_checkable
@@ -153,6 +153,8 @@ class Subsequence:
         for name in ("frames", "targets"):
             if getattr(self, name) not in ("start", "end", "both", None):
                 raise ValueError(f'{name}: {getattr(self, name)!r}. Remedy: "start", "end", "both" or None.')
+        if not isinstance(self.compensated, bool):
+            raise ValueError(f"compensated: {self.compensated!r}. Remedy: True or False.")
         if self.frames is None and self.targets is None:
             raise ValueError("frames, targets: nothing may be left out. Remedy: name one of them, or use FIXED.")
 

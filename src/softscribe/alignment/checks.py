@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from softscribe.alignment import cpu_kernels
-from softscribe.alignment.boundaries import BoundaryArrays, boundary_arrays
+from softscribe.alignment.boundaries import FIXED, BoundaryArrays, boundary_arrays
 from softscribe.alignment.problem import Problem
 
 
@@ -97,35 +97,44 @@ def check_reachable(frame_counts: Tensor, target_counts: Tensor, problem: Proble
         if not cpu_kernels.reachable(*size, np.array(open_steps, np.int64).reshape(-1, 2), starts, ends):
             raise ValueError(
                 f"cost: item {sizes.index(size)}, {size[0]} frames by {size[1]} targets, has no path: "
-                f"{_reason(*size, open_steps, starts, ends)}. "
+                f"{_reason(*size, problem, open_steps, starts, ends)}. "
                 "Remedy: leave the item out, or allow further steps or boundaries."
             )
 
 
-def _reason(frames: int, targets: int, open_steps: list[tuple[int, int]], starts: BoundaryArrays, ends: BoundaryArrays) -> str:
+def _reason(
+    frames: int, targets: int, problem: Problem, open_steps: list[tuple[int, int]], starts: BoundaryArrays, ends: BoundaryArrays
+) -> str:
     for name, cells in (("start", starts), ("end", ends)):
         if not len(cells.frames):
             return f"no {name} cell of the boundaries lies inside it"
     if not open_steps:
         return "every step is blocked"
-    rates = [step_frames / step_targets if step_targets else math.inf for step_frames, step_targets in open_steps]
-    needed = (frames - 1) / (targets - 1) if targets > 1 else (math.inf if frames > 1 else 0.0)
-    return (
-        f"its steps advance {min(rates):g} to {max(rates):g} frames per target, in strides {open_steps} as (frames, targets), "
-        f"and from the first cell to the last it needs {needed:g}"
-    )
+    if problem.boundaries == FIXED and targets > 1:
+        rates = [step_frames / step_targets if step_targets else math.inf for step_frames, step_targets in open_steps]
+        needed = (frames - 1) / (targets - 1)
+        if not min(rates) <= needed <= max(rates):
+            return f"its steps advance {min(rates):g} to {max(rates):g} frames per target, from the first cell to the last it needs {needed:g}"
+    return f"no sum of its steps {open_steps}, as (frames, targets), leads from a start cell to an end cell"
 
 
-def check_paths(losses: Tensor) -> None:
-    """Raise ValueError if a loss is infinite: weights or costs of single cells block every path of that item.
+def check_losses(losses: Tensor, problem: Problem) -> None:
+    """Raise ValueError if a loss is not finite: paths are blocked, cell by cell, or numbers have become too large.
 
-    >>> check_paths(torch.tensor([1.0, float("inf")]))
+    >>> check_losses(torch.tensor([1.0, -float("inf")]), Problem())
     Traceback (most recent call last):
-    ValueError: steps: item 1 has no path, for weights or costs of steps block cells on each. Remedy: ...
+    ValueError: cost: item 1 has the loss -inf, beyond the range of torch.float32. Remedy: smaller costs, weights or gamma, ...
     """
-    if not (losses < math.inf).all():
-        item = int((losses < math.inf).int().argmin())
+    finite = torch.isfinite(losses)
+    if finite.all():
+        return
+    item = int(finite.int().argmin())
+    if losses[item] == math.inf and any(isinstance(value, Tensor) for step in problem.path_steps for value in (step.weight, step.cost)):
         raise ValueError(
-            f"steps: item {item} has no path, for weights or costs of steps block cells on each. "
+            f"steps: item {item} has no path, for weights or costs of steps block cells on each (or are too large). "
             "Remedy: a large finite cost instead of infinity, or leave the item out."
         )
+    raise ValueError(
+        f"cost: item {item} has the loss {float(losses[item])}, beyond the range of {losses.dtype}. "
+        "Remedy: smaller costs, weights or gamma, a larger gamma if it is tiny, or a float64 cost."
+    )

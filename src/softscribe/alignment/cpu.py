@@ -65,6 +65,7 @@ def _run_strips(
     )
     if not within_range(largest, frame_counts.numpy(), target_counts.numpy(), problem.gamma, weights):
         return None
+    checks.check_losses(torch.from_numpy(losses).float(), problem)
     return torch.from_numpy(losses).float(), gradient
 
 
@@ -86,7 +87,7 @@ def _run_common(
     _on_torch_threads(
         cpu_kernels.align_batch, cost.numpy(), frame_counts.numpy(), target_counts.numpy(), gamma, operator, steps, starts, ends, *outputs
     )
-    checks.check_paths(losses)
+    checks.check_losses(losses.to(cost.dtype), problem)
     if problem.operator == "smooth":
         entropies.fill_(math.nan)
     return Alignment(losses.to(cost.dtype), gradient, expected, path_costs.to(cost.dtype), entropies.to(cost.dtype))

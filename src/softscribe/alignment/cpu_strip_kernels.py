@@ -94,7 +94,11 @@ def forward_weighted(cost, here, last, before, probabilities, factors, same_fact
     same_horizontal_factor, same_vertical_factor, same_diagonal_factor = same_factors
     for j in range(LANES):
         c = cost[j]
-        h, v, d = nearest_exponent(c, same_horizontal_factor), nearest_exponent(c, same_vertical_factor), nearest_exponent(c, same_diagonal_factor)
+        h, v, d = (
+            nearest_exponent(c, same_horizontal_factor),
+            nearest_exponent(c, same_vertical_factor),
+            nearest_exponent(c, same_diagonal_factor),
+        )
         horizontal = last[j + 1] * power_of_two(c, horizontal_factor, h)
         vertical = last[j] * power_of_two(c, vertical_factor, v)
         diagonal = before[j] * power_of_two(c, diagonal_factor, d)
@@ -263,7 +267,24 @@ def backward_end(gradient, counts, loss):
 
 
 @njit(**COMPILED)
-def align_item(cost, counts, gamma, factors, limits, weights, shared, doubled, gradient, keep, largest, forward_column, backward_column, state, buffer, probabilities):
+def align_item(
+    cost,
+    counts,
+    gamma,
+    factors,
+    limits,
+    weights,
+    shared,
+    doubled,
+    gradient,
+    keep,
+    largest,
+    forward_column,
+    backward_column,
+    state,
+    buffer,
+    probabilities,
+):
     start_factor, horizontal_open = factors[3], np.float32(limits[0] > 0)
     f, li, w = (factors[0], factors[1], factors[2]), (limits[0], limits[1], limits[2]), (weights[0], weights[1], weights[2])
     same = factors[4], factors[5], factors[6]
@@ -272,7 +293,9 @@ def align_item(cost, counts, gamma, factors, limits, weights, shared, doubled, g
     blocks = (0, (counts[0] + LANES - 1 + LANES - 1) // LANES)
     forward_start(forward_column)
     for strip in range(strips):
-        forward_strip(cost, counts, strip, blocks, steps, keep, forward_column, state[0], buffer[0], probabilities[strip if keep else 0], largest)
+        forward_strip(
+            cost, counts, strip, blocks, steps, keep, forward_column, state[0], buffer[0], probabilities[strip if keep else 0], largest
+        )
     loss = loss_of(forward_column, counts[0], gamma)
     if keep:
         backward_start(backward_column, counts[0], loss)
@@ -283,9 +306,44 @@ def align_item(cost, counts, gamma, factors, limits, weights, shared, doubled, g
 
 
 @njit(parallel=True, **COMPILED)
-def align_items(cost, frame_counts, target_counts, gamma, factors, limits, weights, shared, doubled, gradient, losses, largest, forward_column, backward_column, state, buffer, probabilities):
+def align_items(
+    cost,
+    frame_counts,
+    target_counts,
+    gamma,
+    factors,
+    limits,
+    weights,
+    shared,
+    doubled,
+    gradient,
+    losses,
+    largest,
+    forward_column,
+    backward_column,
+    state,
+    buffer,
+    probabilities,
+):
     """One task per item: nothing is shared, and what is kept of an item is still in the cache on the way back."""
     keep = gradient.size > 0
     for b in prange(len(cost)):
         i = get_thread_id()
-        losses[b] = align_item(cost[b], (frame_counts[b], target_counts[b]), gamma, factors, limits, weights, shared, doubled, gradient[b], keep, largest[b], forward_column[i], backward_column[i], state[i], buffer[i], probabilities[i])
+        losses[b] = align_item(
+            cost[b],
+            (frame_counts[b], target_counts[b]),
+            gamma,
+            factors,
+            limits,
+            weights,
+            shared,
+            doubled,
+            gradient[b],
+            keep,
+            largest[b],
+            forward_column[i],
+            backward_column[i],
+            state[i],
+            buffer[i],
+            probabilities[i],
+        )

@@ -10,11 +10,12 @@ decided choices. Its gradient is that q: how much each argument counts.
 | "sparse" | (sum q^2 - 1) / 2 | <q, x> + gamma (sum q^2 - 1) / 2 | projection of -x / gamma onto the simplex: exact zeros |
 | "smooth" | - | <softmax(-x / gamma), x> | not a distribution: may be negative |
 
-`soft` and `sparse` lie below the minimum, `smooth`, a weighted mean, above. All but `smooth` rise with each argument. Only `soft` is
-associative: only its recursion over cells equals the operator over all paths (A. Mensch, M. Blondel, "Differentiable dynamic
-programming for structured prediction and attention", ICML 2018). With gamma to 0 all become the minimum.
+`soft` and `sparse` lie below the minimum, `smooth`, a weighted mean, above. All but `smooth` rise with each argument. `hard` and, of the
+smooth ones, only `soft` are associative: only their recursion over cells equals the operator over all paths (A. Mensch, M. Blondel,
+"Differentiable dynamic programming for structured prediction and attention", ICML 2018). With gamma to 0 all become the minimum.
 """
 
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
@@ -61,12 +62,14 @@ def check_operator(operator: str, gamma: int | float) -> None:
 
     >>> check_operator("soft", 0.0)
     Traceback (most recent call last):
-    ValueError: gamma: 0.0 is not a positive number. Remedy: one such as 1.0; for the minimum itself operator="hard".
+    ValueError: gamma: 0.0 is not a positive finite number. Remedy: one such as 1.0; for the minimum itself operator="hard".
     """
     if operator not in OPERATORS:
         raise ValueError(f"operator: {operator!r} is not known. Remedy: one of {', '.join(OPERATORS)}.")
-    if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 < gamma < float("inf"):
-        raise ValueError(f'gamma: {gamma!r} is not a positive number. Remedy: one such as 1.0; for the minimum itself operator="hard".')
+    if isinstance(gamma, bool) or not isinstance(gamma, Real) or not 0 < gamma < float("inf"):
+        raise ValueError(
+            f'gamma: {gamma!r} is not a positive finite number. Remedy: one such as 1.0; for the minimum itself operator="hard".'
+        )
 
 
 def _hard(values: Tensor, taking_part: Tensor, gamma: float) -> Tensor:

@@ -26,7 +26,7 @@ class Problem:
         check_operator(self.operator, self.gamma)
         if not isinstance(self.weights, StepWeights):
             raise ValueError(f"weights: {self.weights!r}. Remedy: StepWeights(horizontal=..., vertical=..., diagonal=...), or steps=(...).")
-        if not isinstance(self.boundaries, Boundaries):
+        if isinstance(self.boundaries, type) or not isinstance(self.boundaries, Boundaries):
             raise ValueError(f"boundaries: {self.boundaries!r}. Remedy: FIXED, Subsequence(...) or BoundaryCells(...).")
         if self.steps is None:
             return

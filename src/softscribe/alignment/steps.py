@@ -43,8 +43,8 @@ class Step:
     def __post_init__(self) -> None:
         for name in ("frames", "targets"):
             advance = getattr(self, name)
-            if isinstance(advance, bool) or not isinstance(advance, int) or advance < 0:
-                raise ValueError(f"{name}: {advance!r}. Remedy: how many {name} the step advances, 0 or more.")
+            if isinstance(advance, bool) or not isinstance(advance, int) or not 0 <= advance < 2**31:
+                raise ValueError(f"{name}: {advance!r}. Remedy: how many {name} the step advances, an integer from 0 to 2**31 - 1.")
         if self.frames == self.targets == 0:
             raise ValueError("frames, targets: 0 and 0 is no step. Remedy: advance at least one of them.")
         for name, lowest in (("weight", 0.0), ("cost", -math.inf)):
@@ -55,7 +55,8 @@ class Step:
                 if value.requires_grad:
                     raise ValueError(f"{name}: requires a gradient, but steps are constants. Remedy: {name}.detach().")
             elif isinstance(value, bool) or not isinstance(value, int | float) or not value >= lowest or value == -math.inf:
-                raise ValueError(f"{name}: {value!r} is no number of at least {lowest:g}. Remedy: a number, or infinity to block the step.")
+                kind = "a number of at least 0" if lowest == 0 else "a finite number"
+                raise ValueError(f"{name}: {value!r}. Remedy: {kind}, or math.inf to block the step.")
 
     @property
     def is_blocked(self) -> bool:
