@@ -28,7 +28,8 @@ def losses_and_gradient(
     if validate:
         checks.check_count_values(cost, frame_counts, target_counts)
         checks.check_finite(cost, frame_counts, target_counts)
-        checks.check_reachable(frame_counts, target_counts, problem)
+        arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
+        checks.check_reachable(frame_counts, target_counts, problem, arrays)
     return cuda.losses_and_gradient(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted)
 
 

@@ -2,13 +2,12 @@
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from softscribe.alignment import cpu_kernels
-from softscribe.alignment.boundaries import FIXED, BoundaryArrays, boundary_arrays
-from softscribe.alignment.problem import Problem
+from softscribe.alignment.boundaries import FIXED
+from softscribe.alignment.problem import Problem, ProblemArrays
 
 
 def checked_counts(cost: Tensor, frame_counts: Tensor | None, target_counts: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -20,10 +19,12 @@ def checked_counts(cost: Tensor, frame_counts: Tensor | None, target_counts: Ten
     >>> checked_counts(torch.zeros(2, 5, 3), None, torch.tensor([3, 1]))
     (tensor([5, 5]), tensor([3, 1]))
     """
+    if not isinstance(cost, Tensor):
+        raise ValueError(f"cost: a {type(cost).__name__}. Remedy: torch.as_tensor(cost).")
     if cost.ndim != 3 or 0 in cost.shape[1:]:
         raise ValueError(f"cost: shape {tuple(cost.shape)}. Remedy: (B, N, M) with at least one frame and one target.")
-    if not cost.is_floating_point():
-        raise ValueError(f"cost: {cost.dtype} is not a floating type. Remedy: cost.float().")
+    if cost.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64) or cost.layout != torch.strided:
+        raise ValueError(f"cost: {cost.dtype}, {cost.layout} is not computed with. Remedy: cost.float(), cost.to_dense().")
     if cost.device.type not in ("cpu", "cuda"):
         raise ValueError(f"cost: on {cost.device}, where no kernel runs. Remedy: cost.cpu(); the gradient finds its way back.")
     _, frames, targets = cost.shape
@@ -33,6 +34,8 @@ def checked_counts(cost: Tensor, frame_counts: Tensor | None, target_counts: Ten
 def _checked_count(name: str, counts: Tensor | None, cost: Tensor, limit: int) -> Tensor:
     if counts is None:
         return torch.full((len(cost),), limit, dtype=torch.int64, device=cost.device)
+    if not isinstance(counts, Tensor):
+        raise ValueError(f"{name}: a {type(counts).__name__}. Remedy: torch.as_tensor({name}).")
     if counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool:
         raise ValueError(f"{name}: {counts.dtype} does not count. Remedy: an integer type.")
     if counts.shape != (len(cost),):
@@ -80,7 +83,7 @@ def check_finite(cost: Tensor, frame_counts: Tensor, target_counts: Tensor) -> N
             )
 
 
-def check_reachable(frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> None:
+def check_reachable(frame_counts: Tensor, target_counts: Tensor, problem: Problem, arrays: ProblemArrays) -> None:
     """Raise ValueError if an item has no path from a start to an end, whatever its cells cost, and say why. Before any recursion.
 
     >>> from softscribe.alignment import TWO_ONE_STEPS, soft_dtw
@@ -90,51 +93,46 @@ def check_reachable(frame_counts: Tensor, target_counts: Tensor, problem: Proble
     """
     if problem.is_classical and not math.isinf(problem.weights.horizontal) and not math.isinf(problem.weights.vertical):
         return
-    open_steps = [(step.frames, step.targets) for step in problem.path_steps if not step.is_blocked]
-    sizes = list(zip(frame_counts.tolist(), target_counts.tolist(), strict=True))
-    for size in dict.fromkeys(sizes):
-        starts, ends = boundary_arrays(problem.boundaries, [size[0]], [size[1]], problem.path_steps)
-        if not cpu_kernels.reachable(*size, np.array(open_steps, np.int64).reshape(-1, 2), starts, ends):
+    seen: set[tuple[int, int]] = set()
+    for item, size in enumerate(zip(frame_counts.tolist(), target_counts.tolist(), strict=True)):
+        if size not in seen and not cpu_kernels.reachable(item, *size, *arrays):
             raise ValueError(
-                f"cost: item {sizes.index(size)}, {size[0]} frames by {size[1]} targets, has no path: "
-                f"{_reason(*size, problem, open_steps, starts, ends)}. "
+                f"cost: item {item}, {size[0]} frames by {size[1]} targets, has no path: {_reason(item, *size, problem, arrays)}. "
                 "Remedy: leave the item out, or allow further steps or boundaries."
             )
+        if not arrays.steps.cell_values.size:  # else items of one size may differ
+            seen.add(size)
 
 
-def _reason(
-    frames: int, targets: int, problem: Problem, open_steps: list[tuple[int, int]], starts: BoundaryArrays, ends: BoundaryArrays
-) -> str:
-    for name, cells in (("start", starts), ("end", ends)):
-        if not len(cells.frames):
+def _reason(item: int, frames: int, targets: int, problem: Problem, arrays: ProblemArrays) -> str:
+    for name, cells in (("start", arrays.starts), ("end", arrays.ends)):
+        if cells.offsets[item] == cells.offsets[item + 1]:
             return f"no {name} cell of the boundaries lies inside it"
+    open_steps = [(step.frames, step.targets) for step in problem.path_steps if not step.is_blocked]
     if not open_steps:
         return "every step is blocked"
     if problem.boundaries == FIXED and targets > 1:
         rates = [step_frames / step_targets if step_targets else math.inf for step_frames, step_targets in open_steps]
         needed = (frames - 1) / (targets - 1)
         if not min(rates) <= needed <= max(rates):
-            return f"its steps advance {min(rates):g} to {max(rates):g} frames per target, from the first cell to the last it needs {needed:g}"
-    return f"no sum of its steps {open_steps}, as (frames, targets), leads from a start cell to an end cell"
+            return (
+                f"its steps advance {min(rates):g} to {max(rates):g} frames per target, from the first cell to the last it needs {needed:g}"
+            )
+    blocks = ", where their weights and costs do not block them," if arrays.steps.cell_values.size else ""
+    return f"no sum of its steps {open_steps}, as (frames, targets),{blocks} leads from a start cell to an end cell"
 
 
-def check_losses(losses: Tensor, problem: Problem) -> None:
-    """Raise ValueError if a loss is not finite: paths are blocked, cell by cell, or numbers have become too large.
+def check_losses(losses: Tensor) -> None:
+    """Raise ValueError if a loss is not finite: numbers have become too large.
 
-    >>> check_losses(torch.tensor([1.0, -float("inf")]), Problem())
+    >>> check_losses(torch.tensor([1.0, -float("inf")]))
     Traceback (most recent call last):
     ValueError: cost: item 1 has the loss -inf, beyond the range of torch.float32. Remedy: smaller costs, weights or gamma, ...
     """
     finite = torch.isfinite(losses)
-    if finite.all():
-        return
-    item = int(finite.int().argmin())
-    if losses[item] == math.inf and any(isinstance(value, Tensor) for step in problem.path_steps for value in (step.weight, step.cost)):
+    if not finite.all():
+        item = int(finite.int().argmin())
         raise ValueError(
-            f"steps: item {item} has no path, for weights or costs of steps block cells on each (or are too large). "
-            "Remedy: a large finite cost instead of infinity, or leave the item out."
+            f"cost: item {item} has the loss {float(losses[item])}, beyond the range of {losses.dtype}. "
+            "Remedy: smaller costs, weights or gamma, a larger gamma if it is tiny, or a float64 cost."
         )
-    raise ValueError(
-        f"cost: item {item} has the loss {float(losses[item])}, beyond the range of {losses.dtype}. "
-        "Remedy: smaller costs, weights or gamma, a larger gamma if it is tiny, or a float64 cost."
-    )

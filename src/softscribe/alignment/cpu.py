@@ -6,16 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numpy as np
 import torch
 from torch import Tensor
 
 from softscribe.alignment import checks, cpu_kernels
-from softscribe.alignment.boundaries import boundary_arrays
-from softscribe.alignment.cpu_strips import strip_soft_dtw, within_range
+from softscribe.alignment.cpu_strips import strip_soft_dtw
 from softscribe.alignment.operators import OPERATORS
 from softscribe.alignment.problem import Problem
 from softscribe.alignment.results import Alignment
-from softscribe.alignment.steps import step_arrays
 
 # Where Numba finds neither TBB nor OpenMP, its thread pool ends the process if two threads call it at once. A call uses all cores anyway.
 _kernel_lock = threading.Lock()
@@ -50,11 +49,12 @@ def _run_strips(
     cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, gradient_wanted: bool
 ) -> tuple[Tensor, Tensor] | None:
     """Return what the fast kernel finds; nothing if a cost is not finite or an item beyond the range of its numbers."""
-    checks.check_reachable(frame_counts, target_counts, problem)
+    arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
+    checks.check_reachable(frame_counts, target_counts, problem, arrays)
     cost = cost.detach().float().contiguous()
     gradient = torch.empty_like(cost) if gradient_wanted else cost.new_empty(len(cost), 0, 0)
     weights = (problem.weights.horizontal, problem.weights.vertical, problem.weights.diagonal)
-    losses, largest = _on_torch_threads(
+    losses, _ = _on_torch_threads(
         strip_soft_dtw,
         cost.numpy(),
         frame_counts.numpy(),
@@ -63,9 +63,9 @@ def _run_strips(
         weights,
         gradient.numpy() if gradient_wanted else None,
     )
-    if not within_range(largest, frame_counts.numpy(), target_counts.numpy(), problem.gamma, weights):
+    if np.isnan(losses).any():
         return None
-    checks.check_losses(torch.from_numpy(losses).float(), problem)
+    checks.check_losses(torch.from_numpy(losses).float())
     return torch.from_numpy(losses).float(), gradient
 
 
@@ -73,11 +73,10 @@ def _run_common(
     cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, gradient_wanted: bool, statistics_wanted: bool
 ) -> Alignment:
     checks.check_finite(cost, frame_counts, target_counts)
-    checks.check_reachable(frame_counts, target_counts, problem)
     cost = cost.detach().to(torch.promote_types(cost.dtype, torch.float32)).contiguous()
     batch = len(cost)
-    steps = step_arrays(problem.path_steps, tuple(cost.shape))
-    starts, ends = boundary_arrays(problem.boundaries, frame_counts.tolist(), target_counts.tolist(), problem.path_steps)
+    arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
+    checks.check_reachable(frame_counts, target_counts, problem, arrays)
     gradient = torch.zeros_like(cost) if gradient_wanted else cost.new_zeros(batch, 0, 0)
     expected = torch.zeros_like(cost) if statistics_wanted else cost.new_zeros(batch, 0, 0)
     losses, path_costs, entropies = (torch.zeros(batch, dtype=torch.float64) for _ in range(3))
@@ -85,9 +84,9 @@ def _run_common(
     gamma = 1.0 if problem.operator == "hard" else float(problem.gamma)  # what has no temperature needs no unit
     operator = OPERATORS.index(problem.operator)
     _on_torch_threads(
-        cpu_kernels.align_batch, cost.numpy(), frame_counts.numpy(), target_counts.numpy(), gamma, operator, steps, starts, ends, *outputs
+        cpu_kernels.align_batch, cost.numpy(), frame_counts.numpy(), target_counts.numpy(), gamma, operator, *arrays, *outputs
     )
-    checks.check_losses(losses.to(cost.dtype), problem)
+    checks.check_losses(losses.to(cost.dtype))
     if problem.operator == "smooth":
         entropies.fill_(math.nan)
     return Alignment(losses.to(cost.dtype), gradient, expected, path_costs.to(cost.dtype), entropies.to(cost.dtype))

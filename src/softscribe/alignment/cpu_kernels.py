@@ -243,21 +243,20 @@ def align_batch(
 
 
 @njit(**OPTIONS)
-def reachable(frames: int, targets: int, steps: np.ndarray, starts: BoundaryArrays, ends: BoundaryArrays) -> bool:
-    """Return whether any path leads from a start cell to an end cell of one item, whatever its cells cost.
-
-    Shape: steps (S, 2): the frames and targets that the steps advance that are open somewhere
-    """
+def reachable(item: int, frames: int, targets: int, steps: StepArrays, starts: BoundaryArrays, ends: BoundaryArrays) -> bool:
+    """Return whether any path leads from a start cell to an end cell of an item, whatever its cells cost."""
     reached = np.zeros((frames, targets), np.bool_)
-    for start in range(len(starts.frames)):
+    for start in range(starts.offsets[item], starts.offsets[item + 1]):
         reached[starts.frames[start], starts.targets[start]] = True
     for n in range(frames):
         for m in range(targets):
-            for s in range(len(steps)):
-                i, j = n - steps[s, 0], m - steps[s, 1]
-                if i >= 0 and j >= 0 and reached[i, j]:
-                    reached[n, m] = True
+            for s in range(len(steps.frames)):
+                i, j = n - steps.frames[s], m - steps.targets[s]
+                if i >= 0 and j >= 0 and reached[i, j] and steps.costs[s] < np.inf:
+                    weight_row, cost_row = steps.weight_rows[s], steps.cost_rows[s]
+                    is_open = weight_row < 0 or steps.cell_values[weight_row, item, n, m] < np.inf
+                    reached[n, m] |= is_open and (cost_row < 0 or steps.cell_values[cost_row, item, n, m] < np.inf)
     reaches_end = False
-    for end in range(len(ends.frames)):
+    for end in range(ends.offsets[item], ends.offsets[item + 1]):
         reaches_end |= reached[ends.frames[end], ends.targets[end]]
     return reaches_end

@@ -1,59 +1,103 @@
-"""Host side of the fast kernel."""
+"""The host's side of the fast CPU kernel: what it takes in memory and in range."""
 
 import math
 
 import numba
 import numpy as np
+from jaxtyping import Float32, Float64, Int64
 
 from softscribe.alignment import cpu_strip_kernels as kernels
 from softscribe.alignment.cpu_strip_kernels import LANES, STATE
-from softscribe.alignment.scaled_kernels import ALWAYS, NEVER
+
+LARGEST_EXPONENT = 2.0**28
+"""Within which the binary exponents of exp(-D / gamma) have to stay."""
+
+LARGEST_STEP = 2.0**22
+"""Within which those of a single cell have to stay."""
+
+BLOCKS_PER_TILE = 8
+"""Blocks of 64 frames in what a thread does between two meetings, if threads share an item."""
 
 
-def strip_soft_dtw(cost, frame_counts, target_counts, gamma, weights, gradient):
+def strip_soft_dtw(
+    cost: Float32[np.ndarray, "B N M"],
+    frame_counts: Int64[np.ndarray, " B"],
+    target_counts: Int64[np.ndarray, " B"],
+    gamma: float,
+    weights: tuple[float, float, float],
+    gradient: Float32[np.ndarray, "B N M"] | None,
+) -> tuple[Float64[np.ndarray, " B"], Float64[np.ndarray, " B"]]:
+    """Return the soft-DTW and the largest magnitude of a cost of every item, and fill `gradient` (all of it) with H if it is wanted.
+
+    The arguments are taken as checked: contiguous arrays, at least one frame and one target, counts within the shape, gamma > 0. The numbers do
+    not depend on the number of threads, on padding or on the other items, to the last bit. One call at a time.
+
+    Args:
+        weights: of horizontal, vertical and diagonal steps, in [0, inf]; inf blocks.
+        gradient: may be uninitialised; 0 in padding and where there is no path.
+
+    Returns:
+        Losses, infinite where no path exists, NaN where the item is out of the kernel's range (`within_range`: its gradient is then
+        meaningless), for which costs that are not finite are one reason. Largest magnitudes: infinite or NaN if a cost is.
+
+    Memory: 8 bytes per cell of the items in progress, their targets rounded up to multiples of 64, and 64 KiB per thread (or per 64
+    targets of an item that threads share); nothing is kept.
+
+    >>> cost = np.array([[[0.0, 2.0], [2.0, 1.0]]], np.float32)
+    >>> gradient = np.empty_like(cost)
+    >>> strip_soft_dtw(cost, np.array([2]), np.array([2]), 0.1, (1.0, 1.0, 1.0), gradient)
+    (array([1.]), array([2.]))
+    >>> gradient.round(3)
+    array([[[1., 0.],
+            [0., 1.]]], dtype=float32)
+    """
     batch, frames, targets = cost.shape
-    unit = -1 / (gamma * math.log(2))
-    blocked = [math.isinf(w) for w in weights]
-    finite = [0.0 if math.isinf(w) else w for w in weights]
-    straight = {w for w in weights[:2] if not math.isinf(w)}
-    base = min(straight, default=finite[2])
-    shared = len(straight) <= 1 and weights[2] in (base, 2 * base, math.inf)
-    doubled = shared and weights[2] == 2 * base and base > 0
-    f3 = [w * unit for w in ([base] * 3 if shared else finite)]
-    factors = np.array([*f3, unit, *f3], np.float32)
-    limits = np.array([NEVER if b else ALWAYS for b in blocked], np.int32)
-    W = np.array(finite, np.float32)
-    keep = gradient is not None
-    strips = -(-targets // LANES)
-    rows = (frames + 2 * LANES - 2) // LANES * LANES
-    slots = numba.get_num_threads()
-    losses = np.empty(batch)
-    largest = np.zeros((batch, strips), np.int32)
-    kernels.align_items(
+    threads = numba.get_num_threads()
+    strips, blocks = -(-targets // LANES), -(-(frames + LANES - 1) // LANES)
+    shared = batch < threads and strips > 1
+    rooms, strip_rooms = (batch, strips) if shared else (threads, 1)
+    kept = (strips, blocks * LANES) if gradient is not None else (strip_rooms, LANES)
+    losses, largest_bits = np.zeros(batch), np.zeros((batch, strips), np.int32)
+    with np.errstate(over="ignore"):
+        step_weights = np.array(weights, np.float32)
+        factors = step_factors(gamma, weights)
+    kernels.align_batch(
         cost,
         frame_counts,
         target_counts,
         gamma,
-        factors,
-        limits,
-        W,
-        bool(shared),
-        np.int32(-1 if doubled else 0),
-        gradient if keep else np.empty((batch, 0, 0), np.float32),
+        np.stack((factors, factors)),
+        step_weights,
+        np.empty((rooms, frames, 3), np.float32),
+        np.empty((rooms, strip_rooms, 3, STATE), np.float32),
+        np.empty((rooms, strip_rooms, 2 * LANES * LANES), np.float32),
+        np.empty((rooms, *kept, 2 * LANES), np.float32),
+        np.empty((batch, 0, 0), np.float32) if gradient is None else gradient,
         losses,
-        largest,
-        np.empty((slots, frames, 2), np.float32),
-        np.empty((slots, frames), np.float32),
-        np.empty((slots, 1, 3, STATE), np.float32),
-        np.empty((slots, 1, 2 * LANES * LANES), np.float32),
-        np.empty((slots, strips, rows, 2 * LANES) if keep else (slots, 1, LANES, 2 * LANES), np.float32),
+        largest_bits,
+        BLOCKS_PER_TILE if shared else 0,
     )
-    return losses, largest.max(axis=1).view(np.float32).astype(np.float64)
+    largest = largest_bits.max(axis=1).view(np.float32).astype(np.float64)
+    losses[~within_range(largest, frame_counts + target_counts, gamma, weights)] = np.nan
+    return losses, largest
 
 
-def within_range(largest, frame_counts, target_counts, gamma, weights):
-    heaviest = max(1.0, *(w for w in weights if not math.isinf(w)))
-    return bool(
-        (largest * heaviest / (gamma * math.log(2)) * (frame_counts + target_counts) < 2.0**29).all()
-        and (largest * heaviest / (gamma * math.log(2)) < 2.0**22).all()
-    )
+def step_factors(gamma: float, weights: tuple[float, float, float]) -> Float32[np.ndarray, "4"]:
+    """Return log2 of what a cost of 1 multiplies exp(-D / gamma) by, for the three steps (0 for a blocked one) and for the start cell."""
+    return np.array([0.0 if math.isinf(weight) else -weight / gamma / math.log(2) for weight in (*weights, 1.0)], np.float32)
+
+
+def within_range(
+    largest: Float64[np.ndarray, " B"], lengths: Int64[np.ndarray, " B"], gamma: float, weights: tuple[float, float, float]
+) -> np.ndarray:
+    """Return which items the kernel can do, given their largest magnitude of a cost and their frames + targets. Shape: (B,) bool
+
+    A path has fewer than frames + targets cells, each of which multiplies exp(-D / gamma) by 2**(factor cost); and a sum over
+    three steps adds less than 2 to the exponent.
+
+    >>> within_range(np.array([750.0, 750.0, np.nan]), np.array([700, 22_000, 2]), 0.01, (1.0, 1.0, 2.0))
+    array([ True, False, False])
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = largest * float(np.abs(step_factors(gamma, weights)).max())
+        return (step < LARGEST_STEP) & ((step + 2) * lengths < LARGEST_EXPONENT)

@@ -70,19 +70,19 @@ def hard_path(
     cost: Float[Tensor, "B N M"],
     frame_counts: Int[Tensor, " B"] | None = None,
     target_counts: Int[Tensor, " B"] | None = None,
-    **options: Any,
+    *,
+    weights: StepWeights = EQUAL_WEIGHTS,
+    steps: Sequence[Step] | None = None,
+    boundaries: Boundaries = FIXED,
 ) -> list[Int[Tensor, "L 2"]]:
     """Return the cheapest path of every item, classical DTW's: the (frame, target) of its cells, from start to end.
 
     Among equally cheap ways into a cell the first step counts: horizontal, vertical, diagonal.
 
-    Args:
-        options: of `soft_dtw`, except gamma and operator.
-
     >>> import torch
     >>> hard_path(torch.tensor([[[0.0, 9.0], [0.0, 9.0], [9.0, 0.0]]]))[0].tolist()
     [[0, 0], [1, 0], [2, 1]]
     """
-    expected = align(cost, frame_counts, target_counts, operator="hard", **options).expected_alignment.cpu()
-    cells = (item.nonzero() for item in expected)
+    result = align(cost, frame_counts, target_counts, operator="hard", weights=weights, steps=steps, boundaries=boundaries)
+    cells = (item.nonzero() for item in result.expected_alignment)
     return [path[path.sum(dim=1).argsort()] for path in cells]  # frame + target grows with every step

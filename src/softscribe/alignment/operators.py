@@ -29,16 +29,16 @@ OPERATORS: tuple[str, ...] = get_args(Operator)
 def minimum(values: Float[Tensor, "*axes"], operator: Operator = "soft", gamma: int | float = 1.0, dim: int = 0) -> Tensor:
     """Return an operator's minimum over one axis, differentiable.
 
-    Infinite values do not take part: their gradient is 0. Where all are infinite, so is the result.
+    Infinity says that there is no such choice: it takes no part, and its gradient is 0. Where all are infinite, so is the result.
 
     Args:
-        values: at least one along `dim`.
+        values: of a floating type, at least one along `dim`.
         operator: "hard", "soft", "sparse" or "smooth".
         gamma: temperature, > 0, in the unit of the values; `hard` has none.
         dim: axis that goes.
 
     Raises:
-        ValueError: the operator is not known, or gamma is not positive and finite.
+        ValueError: there are no values, the operator is not known, or gamma is not positive and finite.
 
     >>> values = torch.tensor([1.0, 1.5, 4.0])
     >>> for operator in OPERATORS:
@@ -49,8 +49,10 @@ def minimum(values: Float[Tensor, "*axes"], operator: Operator = "soft", gamma: 
     smooth 1.273...
     """
     check_operator(operator, gamma)
+    if not isinstance(values, Tensor) or not values.is_floating_point() or values.ndim == 0 or values.shape[dim] == 0:
+        raise ValueError(f"values: {values!r}. Remedy: a tensor of floating type with at least one element along axis {dim}.")
     values = values.movedim(dim, 0)
-    reached = torch.isfinite(values)
+    reached = values != torch.inf
     anywhere = reached.any(dim=0)
     # Zeros stand in for infinities, which would turn gradients into NaN; where all are infinite, the zeros even take part.
     result = _MINIMA[operator](values.where(reached, 0.0), reached | ~anywhere, gamma)
@@ -92,7 +94,7 @@ def _sparse(values: Tensor, taking_part: Tensor, gamma: float) -> Tensor:
     scores = _scores(values, taking_part, gamma)
     scores = (scores - scores.amax(dim=0).detach()).clamp(min=-2)
     ranked = scores.sort(dim=0, descending=True).values
-    counts = torch.arange(1, len(ranked) + 1, dtype=values.dtype).reshape(-1, *[1] * (ranked.ndim - 1))
+    counts = torch.arange(1, len(ranked) + 1, dtype=values.dtype, device=values.device).reshape(-1, *[1] * (ranked.ndim - 1))
     summed = ranked.cumsum(dim=0)
     support = (1 + counts * ranked > summed).sum(dim=0, keepdim=True)
     level = (summed.gather(0, support - 1) - 1) / support

@@ -2,10 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from softscribe.alignment.boundaries import FIXED, Boundaries
+from softscribe.alignment.boundaries import FIXED, Boundaries, BoundaryArrays, boundary_arrays
 from softscribe.alignment.operators import Operator, check_operator
-from softscribe.alignment.steps import EQUAL_WEIGHTS, Step, StepWeights
+from softscribe.alignment.steps import EQUAL_WEIGHTS, Step, StepArrays, StepWeights, step_arrays
+
+
+class ProblemArrays(NamedTuple):
+    """A problem as kernels take it."""
+
+    steps: StepArrays
+    starts: BoundaryArrays
+    ends: BoundaryArrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,3 +53,13 @@ class Problem:
     def is_classical(self) -> bool:
         """Whether the classical three steps, softmin and fixed ends are all there is, so that the fast kernels can take it."""
         return self.steps is None and self.operator == "soft" and self.boundaries == FIXED
+
+    def arrays(self, shape: tuple[int, ...], frame_counts: Sequence[int], target_counts: Sequence[int]) -> ProblemArrays:
+        """Lay out the problem for a cost matrix of `shape` (B, N, M) with items of these sizes.
+
+        Raises:
+            ValueError: see `step_arrays`, `Subsequence.cells`.
+        """
+        return ProblemArrays(
+            step_arrays(self.path_steps, shape), *boundary_arrays(self.boundaries, frame_counts, target_counts, self.path_steps)
+        )

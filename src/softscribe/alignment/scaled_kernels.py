@@ -1,16 +1,15 @@
 """Positive numbers of any size: a mantissa in [1, 2), float32, times two to the power of an int32 exponent.
 
 Soft-DTW's recursion is a sum of products in Z = exp(-D / gamma), but D / gamma soon leaves the range of any floating-point type. The usual
-way out is to compute with D itself, at the price of exponentials and a logarithm per cell. Here Z keeps its exponent in an integer of its
-own instead. Then a product adds exponents, a sum shifts the smaller terms right, and no logarithm is left; all of it is arithmetic that
-a compiler turns into vector instructions.
+way out is to compute with D itself, at the price of exponentials of differences and a logarithm per cell. Here Z keeps its exponent in an
+integer of its own instead. A product then adds exponents, a sum shifts the smaller terms right, and no logarithm is left: everything
+is arithmetic that a compiler turns into vector instructions.
 
-There is no zero. The exponent `NEVER` stands for it: so far below all others that what is shifted by the distance is exactly 0.
-Exponents of numbers that do occur have to stay within +-2**29 (`cpu_strips.within_range`): then neither sums nor differences overflow, even
-those with `NEVER`.
+There is no zero. The exponent `NEVER` stands for it: so far below all others that a number shifted by the difference is exactly 0. The
+exponents of numbers that occur have to stay within +-2**28; then no sum and no difference overflows, not even with `NEVER`.
 
-Only `contract` is allowed of all "fast math": it lets a product and a sum become one fused multiply-add, which rounds once. The remainder
-in `power_of_two` needs it to be exact. Anything more would let the compiler cancel the additions that round.
+Of all "fast math" only `contract` is allowed: it lets a product and a sum become one fused multiply-add, which rounds once, and the remainder
+in `power_of_two` is exact only thus. Anything more would let the compiler cancel the addition that rounds in `nearest_exponent`.
 """
 
 import numpy as np
@@ -18,22 +17,21 @@ from numba import njit
 
 COMPILED = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
-ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
+ZERO, ONE = np.float32(0), np.float32(1)
 NEVER = np.int32(-(2**30) - 2**28)
-ALWAYS = np.int32(2**31 - 1)
+ALWAYS = np.int32(2**31 - 1)  # above every exponent
 
-MANTISSA_BITS = np.int32(0x7FFFFF)
-BITS_OF_ONE = np.int32(0x3F800000)
-BIAS = np.int32(127)  # of the exponent inside a float32, whose bits 23 to 30 hold it
+SMALLEST_EXPONENT = np.int32(-127)  # of a float32, with bits that are all 0
+SIGN_BIT, MANTISSA_BITS = np.int32(-(2**31)), np.int32((1 << 23) - 1)
+BITS_OF_ONE = np.int32(127 << 23)
 
-# Added to a float32 below 2**22 in magnitude, 1.5 * 2**23 leaves no bits behind the point: it rounds to the nearest integer, and the
-# difference in bits is that integer.
+# Added to a float32 below 2**22 in magnitude, 1.5 * 2**23 leaves no bits behind the point: it rounds to the nearest integer, which
+# is then the difference in bits.
 ROUNDER = np.float32(1.5 * 2**23)
-BITS_OF_ROUNDER = np.int32(0x4B400000)
+BITS_OF_ROUNDER = ROUNDER.view(np.int32)
 
-# (2**x - 1) / x for x in [-.5, .5] as a polynomial: interpolated in Chebyshev nodes, hence near the best of its degree (relative error 1e-8).
-# `tests/alignment/test_cpu_strip_kernels.py` computes them again.
-P1, P2, P3, P4, P5, P6 = (np.float32(p) for p in (0.693147188, 0.240226508, 0.0555035711, 0.00961808256, 0.00133908634, 0.000154531629))
+# (2**x - 1) / x on [-.5, .5] as a polynomial in x, interpolated in the Chebyshev nodes; 2**x has a relative error of 1e-8.
+P0, P1, P2, P3, P4, P5 = (np.float32(p) for p in (0.693147188, 0.240226508, 0.0555035711, 0.00961808256, 0.00133908634, 0.000154531629))
 
 
 @njit(inline="always")
@@ -57,26 +55,32 @@ def float_of(bits):
 
 
 @njit(inline="always")
+def magnitude_bits(x):
+    """Return the bits of |x|: they are in the order of the magnitudes, infinity and then NaN being the largest."""
+    return np.int32(bits_of(x) & ~SIGN_BIT)
+
+
+@njit(inline="always")
 def nearest_exponent(cost, factor):
-    """Return the integer k nearest to cost * factor, which is below 2**22 in magnitude."""
+    """Return the integer nearest to cost * factor, which has to be below 2**22 in magnitude."""
     return np.int32(bits_of(cost * factor + ROUNDER) - BITS_OF_ROUNDER)
 
 
 @njit(inline="always")
-def power_of_two(cost, factor, k):
-    """Return 2**(cost * factor - k), in [2**-.5, 2**.5], for the nearest integer k; relative error 1e-7.
+def power_of_two(cost, factor, exponent):
+    """Return 2**(cost * factor - exponent), in [.7, 1.5], where `exponent` is the nearest integer.
 
-    Compilers fuse a product and a sum only if nothing else uses the product. Whoever computed k from the same variable `factor` would
-    lose the exact remainder: it takes another variable of the same value.
+    A compiler fuses a product and a sum only where nothing else needs the product. Hence `exponent` has to be computed with another variable
+    of the same value as `factor`, and one that the compiler cannot know to be the same.
     """
-    x = cost * factor - np.float32(k)
-    return ONE + x * (P1 + x * (P2 + x * (P3 + x * (P4 + x * (P5 + x * P6)))))
+    x = cost * factor - np.float32(exponent)
+    return ONE + x * (P0 + x * (P1 + x * (P2 + x * (P3 + x * (P4 + x * P5)))))
 
 
 @njit(inline="always")
-def shifted(mantissa, distance):
-    """Return mantissa * 2**distance for an integer distance <= 0; exactly 0 from -127 on."""
-    return mantissa * float_of(larger(np.int32(distance + BIAS), np.int32(0)) << 23)
+def shifted(mantissa, difference):
+    """Return mantissa * 2**difference for an integer difference <= 0; exactly 0 from -127 on."""
+    return mantissa * float_of(larger(np.int32(difference - SMALLEST_EXPONENT), np.int32(0)) << 23)
 
 
 @njit(inline="always")
@@ -88,4 +92,4 @@ def mantissa_of(x):
 @njit(inline="always")
 def exponent_of(x):
     """Return the exponent of a positive float32, an integer."""
-    return np.int32((bits_of(x) >> 23) - BIAS)
+    return np.int32(np.int32(bits_of(x) - BITS_OF_ONE) >> 23)

@@ -24,7 +24,8 @@ class Step:
 
     Weight and cost are numbers, the same everywhere, or tensors that broadcast to the cost matrix (B, N, M), so that they depend on the
     cell of arrival: shape (M,) gives every target its own, (B, N, 1) every frame of every item. Infinity blocks the step there: no path
-    takes it, even where cells cost nothing or less. They are constants: no gradient reaches them.
+    takes it, even where cells cost nothing or less. They are constants: no gradient reaches them. Their values in padding never matter,
+    but have to be in range, too.
 
     Source: J. Zeitler, M. Mueller, "A unified perspective on CTC and SDTW using differentiable DTW", 2025.
 
@@ -50,8 +51,8 @@ class Step:
         for name, lowest in (("weight", 0.0), ("cost", -math.inf)):
             value = getattr(self, name)
             if isinstance(value, Tensor):
-                if not value.is_floating_point():
-                    raise ValueError(f"{name}: {value.dtype} is not a floating type. Remedy: {name}.float().")
+                if value.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+                    raise ValueError(f"{name}: {value.dtype} is not computed with. Remedy: {name}.float().")
                 if value.requires_grad:
                     raise ValueError(f"{name}: requires a gradient, but steps are constants. Remedy: {name}.detach().")
             elif isinstance(value, bool) or not isinstance(value, int | float) or not value >= lowest or value == -math.inf:
