@@ -10,6 +10,7 @@ targets, always. Items of unequal size are padded and come with `frame_counts` a
 The theory, with figures, is told in docs/alignment.md.
 """
 
+from softscribe.alignment.backends import gpu_is_usable
 from softscribe.alignment.boundaries import FIXED, BoundaryCell, BoundaryCells, Subsequence
 from softscribe.alignment.costs import bce_cost
 from softscribe.alignment.expectations import align, expected_alignment, hard_path
@@ -32,6 +33,7 @@ __all__ = [
     "align",
     "bce_cost",
     "expected_alignment",
+    "gpu_is_usable",
     "hard_path",
     "minimum",
     "soft_dtw",

@@ -40,3 +40,18 @@ def align(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Pr
     """
     result = cpu.align(cost.detach().cpu(), frame_counts.cpu(), target_counts.cpu(), problem)
     return Alignment(*(part.to(cost.device) for part in result))
+
+
+def gpu_is_usable() -> bool:
+    """Return whether soft-DTW has a GPU's kernels here: numba-cuda is installed and finds a driver.
+
+    >>> gpu_is_usable() and not torch.cuda.is_available()
+    False
+    """
+    from softscribe.alignment import cuda
+
+    try:
+        cuda.cuda_launches(torch.device("cuda"))
+    except ValueError:
+        return False
+    return True

@@ -179,7 +179,7 @@ def cell_tensor(value: Tensor, label: str, lowest: float, shape: tuple[int, ...]
         given = tuple(value.shape)
         raise ValueError(f"{label}: shape {given} does not broadcast to the cost's {shape}. Remedy: (M,), (N, 1) or (B, N, M).") from None
     if value.device.type != "cpu":
-        raise ValueError(f"{label}: on {value.device}. Remedy: {label}.cpu(), where the cost is.")
+        raise ValueError(f"{label}: on {value.device}. Remedy: {label}.cpu(); steps are read there, wherever the cost is.")
     value = value.to(torch.promote_types(value.dtype, torch.float32))
     outside = ~(value >= lowest) | (value == -math.inf)
     if outside.any():

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softscribe.alignment import StepWeights, align, bce_cost, soft_dtw
+from softscribe.alignment import StepWeights, align, bce_cost, gpu_is_usable, soft_dtw
 from softscribe.errors import InputError
 from softscribe.training.schedules import Schedule
 from softscribe.training.segments import Batch
@@ -66,15 +66,16 @@ class SdtwLoss:
         prior = self.diagonal_prior(progress)
         if prior > 0:
             cost = cost + prior * diagonal_prior_cost(batch.frame_counts, batch.target_counts, cost.shape[1], cost.shape[2])
-        # The kernels run on the CPU; autograd carries the gradient back to the logits' device.
-        frame_counts, target_counts = batch.frame_counts.cpu(), batch.target_counts.cpu()
-        losses = soft_dtw(cost.cpu(), frame_counts, target_counts, gamma=self.gamma(progress), weights=self.weights)
+        # Without kernels for its GPU an alignment runs on the CPU; autograd carries the gradient back to the logits' device.
+        device = logits.device if logits.device.type == "cpu" or gpu_is_usable() else torch.device("cpu")
+        cost, frame_counts, target_counts = (tensor.to(device) for tensor in (cost, batch.frame_counts, batch.target_counts))
+        losses = soft_dtw(cost, frame_counts, target_counts, gamma=self.gamma(progress), weights=self.weights)
         return (losses / frame_counts).mean().to(logits.device)
 
     def validation_cost(self, logits: Float[Tensor, "B N K"], batch: Batch) -> Float[Tensor, " B"]:
-        cost = bce_cost(logits, batch.targets).cpu()
-        result = align(cost, batch.frame_counts.cpu(), batch.target_counts.cpu(), gamma=self.gamma.final, weights=self.weights)
-        return result.expected_path_cost.to(logits.device) / batch.frame_counts
+        cost = bce_cost(logits, batch.targets)
+        result = align(cost, batch.frame_counts, batch.target_counts, gamma=self.gamma.final, weights=self.weights)
+        return result.expected_path_cost / batch.frame_counts
 
     def schedules(self) -> dict[str, Schedule]:
         return {"gamma": self.gamma, "diagonal_prior": self.diagonal_prior}

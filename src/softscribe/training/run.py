@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from softscribe.alignment import gpu_is_usable
 from softscribe.corpora import FeatureStore, PreparedRecording, corpus_fingerprint
 from softscribe.errors import InputError
 from softscribe.evaluation import tune_threshold
@@ -101,6 +102,8 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
         raise InputError(f"trainer: {error} Remedy: see configs/trainer/.") from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model: {settings.model['name']}, {parameters:,} parameters, {_reach(model, features)}")
+    if trainer.strategy.root_device.type == "cuda" and not gpu_is_usable():
+        print("alignment: on the CPU, for numba-cuda is missing or finds no driver. Remedy: pip install 'softscribe[cuda12]' (or cuda13).")
     with warnings.catch_warnings():
         for message in LIGHTNING_WARNINGS:
             warnings.filterwarnings("ignore", message)

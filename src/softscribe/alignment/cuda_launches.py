@@ -1,0 +1,167 @@
+"""How the GPU's kernels are launched: shapes, scratch, order. Knows no torch: CUDA's simulator runs the very same on NumPy arrays."""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from softscribe.alignment import cuda_strip_backward_kernels, cuda_strip_kernels
+from softscribe.alignment.cuda_lane_kernels import LANES, WARPS
+from softscribe.alignment.cuda_number_kernels import LARGEST_EXPONENT
+
+LAUNCH_CHUNKS = 3
+"""What a launch costs beside its work, in chunks of 32 anti-diagonals; a guess, since it only shifts a balance."""
+
+
+class Sweeps(NamedTuple):
+    """A forward and a backward kernel in one of their two forms."""
+
+    forward: Any
+    backward: Any
+
+
+BY_HARDWARE = Sweeps(cuda_strip_kernels.forward_by_hardware, cuda_strip_backward_kernels.backward_by_hardware)
+BY_SIMULATION = Sweeps(cuda_strip_kernels.forward_by_simulation, cuda_strip_backward_kernels.backward_by_simulation)
+
+
+class Plan(NamedTuple):
+    """How a batch is cut into launches.
+
+    >>> plan_launches(500, 60)
+    Plan(warps=2, tiles=1, phase_chunks=18, phases=1)
+    >>> plan_launches(4096, 4096).waves
+    31
+    """
+
+    warps: int
+    """Strips of 32 targets in a tile, each swept by one warp of the tile's block."""
+    tiles: int
+    """Tiles of an item."""
+    phase_chunks: int
+    """Chunks of 32 anti-diagonals that a tile goes on in one launch."""
+    phases: int
+    """Phases that cover all anti-diagonals."""
+
+    @property
+    def waves(self) -> int:
+        """Launches of each kernel: a tile computes a phase one launch later than the tile before it."""
+        return self.phases + self.tiles - 1
+
+
+@cache
+def plan_launches(frames: int, targets: int) -> Plan:
+    """Cut matrices of up to that many frames and targets into tiles and phases.
+
+    Short phases keep many tiles busy at once, long ones waste less on filling the pipeline of warps and on launching.
+    """
+    strips = math.ceil(targets / LANES)
+    tiles = math.ceil(strips / WARPS)
+    warps = math.ceil(strips / tiles)
+    chunks = strips + (frames + LANES - 2) // LANES
+    if tiles == 1:
+        return Plan(warps, tiles, chunks, 1)
+
+    def duration(phase_chunks: int) -> int:
+        return (math.ceil(chunks / phase_chunks) + tiles - 1) * (phase_chunks + warps + LAUNCH_CHUNKS)
+
+    phase_chunks = min(range(1, chunks + 1), key=duration)
+    return Plan(warps, tiles, phase_chunks, math.ceil(chunks / phase_chunks))
+
+
+def scaled_weights(weights: tuple[float, ...], gamma: float) -> tuple[tuple[np.float32, np.float32, np.float32], ...]:
+    """Return -weight log2(e) / gamma of each step as two float32, whose sum has 48 bits, and the least exponent of its factors.
+
+    An infinite weight is a blocked step, whose factor is always below the least.
+    """
+    scales = []
+    for weight in weights:
+        scale = 0.0 if math.isinf(weight) else -weight / (gamma * math.log(2))
+        high = np.float32(scale)
+        least = np.float32(math.inf) if math.isinf(weight) else -LARGEST_EXPONENT
+        scales.append((high, np.float32(scale - float(high)), least))
+    return tuple(scales)
+
+
+def sweep_classical(
+    sweeps: Sweeps,
+    empty: Callable[[tuple[int, ...], str], Any],
+    stream: Any,
+    costs: Any,
+    frames: int,
+    targets: int,
+    frame_counts: Any,
+    target_counts: Any,
+    gamma: float,
+    weights: tuple[float, float, float],
+    losses: Any,
+    gradients: Any | None,
+) -> None:
+    """Fill `losses` and, unless it is None, `gradients`, of which padding is left as it is.
+
+    An item without a path has an infinite loss and a gradient of 0. Beyond the number format, that is with NaN or infinite costs, or
+    negative ones below -1.4e6 gamma (divided by the largest weight), loss and gradient are NaN. Costs above 1.4e6 gamma count as infinite.
+
+    Args:
+        empty: makes scratch on the device, of a shape and the name of a type.
+        stream: as Numba takes it.
+        weights: horizontal, vertical, diagonal; infinite for a blocked step.
+
+    Shape: costs, gradients (B, N x M) float32, of N = `frames`, M = `targets`; frame_counts, target_counts (B,) int64; losses (B,) float64
+    """
+    batch, _ = costs.shape
+    plan = plan_launches(frames, targets)
+    grid, block = (batch, plan.tiles), (LANES, plan.warps)
+    columns = plan.tiles * plan.warps * LANES
+    # What is not needed has one element, since Numba does not promise to take an array without memory.
+    probabilities = empty((batch, 2, targets * (frames + LANES - 1) if gradients is not None else 1), "float32")
+    borders = (batch, plan.tiles - 1, frames) if plan.tiles > 1 else (batch, 1, 1)
+    border_mantissas, border_exponents = empty(borders, "float32"), empty(borders, "int64")
+    lane_mantissas, lane_exponents = (empty((batch, 2, columns), dtype) for dtype in ("float32", "int64"))
+    scales = scaled_weights(weights, gamma)
+    forward = sweeps.forward[grid, block, stream]
+    for wave in range(plan.waves):
+        forward(
+            costs,
+            frames,
+            targets,
+            frame_counts,
+            target_counts,
+            scales,
+            len(set(scales)) == 1,
+            gamma,
+            gradients is not None,
+            probabilities,
+            border_mantissas,
+            border_exponents,
+            lane_mantissas,
+            lane_exponents,
+            losses,
+            wave,
+            plan.phase_chunks,
+        )
+    if gradients is None:
+        return
+    factors = tuple(np.float32(0 if math.isinf(weight) else weight) for weight in weights)
+    diagonal_open = np.float32(0 if math.isinf(weights[2]) else 1)
+    lane_flows = empty((batch, 3, columns), "float32")
+    border_flows = border_mantissas  # of the same shape, and read for the last time
+    backward = sweeps.backward[grid, block, stream]
+    for wave in range(plan.waves):
+        backward(
+            probabilities,
+            frame_counts,
+            target_counts,
+            losses,
+            factors,
+            diagonal_open,
+            border_flows,
+            lane_flows,
+            frames,
+            targets,
+            gradients,
+            wave,
+            plan.phase_chunks,
+            plan.phases,
+        )
