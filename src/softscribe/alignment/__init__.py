@@ -12,12 +12,16 @@ The theory, with figures, is told in docs/alignment.md.
 
 from softscribe.alignment.backends import gpu_is_usable
 from softscribe.alignment.boundaries import FIXED, BoundaryCell, BoundaryCells, Subsequence
-from softscribe.alignment.costs import bce_cost
+from softscribe.alignment.costs import bce_cost, cosine_cost, negative_log_probability_cost, squared_error_cost
+from softscribe.alignment.ctc import CTCGraph, ctc_graph, ctc_loss, multi_label_ctc_loss
+from softscribe.alignment.divergence import soft_dtw_divergence
+from softscribe.alignment.equivalent_targets import EquivalentTargets, equivalent_targets
 from softscribe.alignment.expectations import align, expected_alignment, hard_path
 from softscribe.alignment.operators import minimum
 from softscribe.alignment.results import Alignment
 from softscribe.alignment.soft_dtw import SoftDTW, soft_dtw
 from softscribe.alignment.steps import EQUAL_WEIGHTS, TWO_ONE_STEPS, Step, StepWeights
+from softscribe.alignment.time_symmetry import time_symmetric_soft_dtw
 
 __all__ = [
     "EQUAL_WEIGHTS",
@@ -26,15 +30,26 @@ __all__ = [
     "Alignment",
     "BoundaryCell",
     "BoundaryCells",
+    "CTCGraph",
+    "EquivalentTargets",
     "SoftDTW",
     "Step",
     "StepWeights",
     "Subsequence",
     "align",
     "bce_cost",
+    "cosine_cost",
+    "ctc_graph",
+    "ctc_loss",
+    "equivalent_targets",
     "expected_alignment",
     "gpu_is_usable",
     "hard_path",
     "minimum",
+    "multi_label_ctc_loss",
+    "negative_log_probability_cost",
     "soft_dtw",
+    "soft_dtw_divergence",
+    "squared_error_cost",
+    "time_symmetric_soft_dtw",
 ]

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from softscribe.alignment.steps import Step
+from softscribe.alignment.steps import Step, number_or_nan
 
 Ends = Literal["start", "end", "both"] | None
 
@@ -57,7 +57,7 @@ class BoundaryCell:
                 raise ValueError(f"{name}: {index!r}. Remedy: an integer, negative to count from the item's end.")
         for name, lowest in (("weight", 0.0), ("cost", -math.inf)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value or not math.isfinite(value):
+            if not lowest <= number_or_nan(value) < math.inf or value == -math.inf:
                 raise ValueError(f"{name}: {value!r}. Remedy: a finite number{', at least 0' if name == 'weight' else ''}.")
 
 

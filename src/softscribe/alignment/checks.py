@@ -118,7 +118,7 @@ def _reason(item: int, frames: int, targets: int, problem: Problem, arrays: Prob
             return (
                 f"its steps advance {min(rates):g} to {max(rates):g} frames per target, from the first cell to the last it needs {needed:g}"
             )
-    blocks = ", where their weights and costs do not block them," if arrays.steps.cell_values.size else ""
+    blocks = " where their weights and costs do not block them," if arrays.steps.cell_values.size else ""
     return f"no sum of its steps {open_steps}, as (frames, targets),{blocks} leads from a start cell to an end cell"
 
 

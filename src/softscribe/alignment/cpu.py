@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-import numpy as np
 import torch
 from torch import Tensor
 
 from softscribe.alignment import checks, cpu_kernels
 from softscribe.alignment.cpu_strips import strip_soft_dtw
 from softscribe.alignment.operators import OPERATORS
-from softscribe.alignment.problem import Problem
+from softscribe.alignment.problem import Problem, ProblemArrays
 from softscribe.alignment.results import Alignment
 
 # Where Numba finds neither TBB nor OpenMP, its thread pool ends the process if two threads call it at once. A call uses all cores anyway.
@@ -23,38 +22,45 @@ _kernel_lock = threading.Lock()
 def losses_and_gradient(
     cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, gradient_wanted: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return losses and their gradient H, which has no cells if it is not wanted. Arguments are checked, values are not.
+    """Return losses and their gradient H, which has no cells if it is not wanted. Arguments are checked, their values here.
 
     Shape: cost (B, N, M); frame_counts, target_counts (B,) int64 -> (B,), (B, N, M), float64 for a float64 cost, else float32
     """
     checks.check_count_values(cost, frame_counts, target_counts)
+    arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
+    checks.check_reachable(frame_counts, target_counts, problem, arrays)
     if problem.is_classical and cost.dtype != torch.float64:
-        result = _run_strips(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted)
-        if result is not None:
-            return result
-    common = _run_common(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted, statistics_wanted=False)
-    return common.losses, common.gradient
+        losses, gradient = _run_strips(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted)
+    else:
+        checks.check_finite(cost, frame_counts, target_counts)
+        common = _run_common(cost, frame_counts, target_counts, problem, arrays, gradient_wanted=gradient_wanted, statistics_wanted=False)
+        losses, gradient = common.losses, common.gradient
+    checks.check_losses(losses)
+    return losses, gradient
 
 
 def align(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> Alignment:
-    """Return everything about an alignment. Arguments are checked, values are not.
+    """Return everything about an alignment. Arguments are checked, their values here.
 
     Shape: cost (B, N, M); frame_counts, target_counts (B,) int64
     """
     checks.check_count_values(cost, frame_counts, target_counts)
-    return _run_common(cost, frame_counts, target_counts, problem, gradient_wanted=True, statistics_wanted=True)
+    checks.check_finite(cost, frame_counts, target_counts)
+    arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
+    checks.check_reachable(frame_counts, target_counts, problem, arrays)
+    result = _run_common(cost, frame_counts, target_counts, problem, arrays, gradient_wanted=True, statistics_wanted=True)
+    checks.check_losses(result.losses)
+    return result
 
 
 def _run_strips(
     cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, gradient_wanted: bool
-) -> tuple[Tensor, Tensor] | None:
-    """Return what the fast kernel finds; nothing if a cost is not finite or an item beyond the range of its numbers."""
-    arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
-    checks.check_reachable(frame_counts, target_counts, problem, arrays)
+) -> tuple[Tensor, Tensor]:
+    """Run the fast kernel, and the common one for those items that are beyond the range of its numbers."""
     cost = cost.detach().float().contiguous()
     gradient = torch.empty_like(cost) if gradient_wanted else cost.new_empty(len(cost), 0, 0)
-    weights = (problem.weights.horizontal, problem.weights.vertical, problem.weights.diagonal)
-    losses, _ = _on_torch_threads(
+    weights = (float(problem.weights.horizontal), float(problem.weights.vertical), float(problem.weights.diagonal))
+    found, _ = _on_torch_threads(
         strip_soft_dtw,
         cost.numpy(),
         frame_counts.numpy(),
@@ -63,20 +69,34 @@ def _run_strips(
         weights,
         gradient.numpy() if gradient_wanted else None,
     )
-    if np.isnan(losses).any():
-        return None
-    checks.check_losses(torch.from_numpy(losses).float())
-    return torch.from_numpy(losses).float(), gradient
+    losses = torch.from_numpy(found).float()
+    beyond = losses.isnan().nonzero()[:, 0]
+    if len(beyond):
+        checks.check_finite(cost, frame_counts, target_counts)  # the other reason for NaN
+        frame_counts, target_counts = frame_counts[beyond], target_counts[beyond]
+        arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
+        common = _run_common(
+            cost[beyond], frame_counts, target_counts, problem, arrays, gradient_wanted=gradient_wanted, statistics_wanted=False
+        )
+        losses[beyond] = common.losses
+        if gradient_wanted:
+            gradient[beyond] = common.gradient
+    return losses, gradient
 
 
 def _run_common(
-    cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, gradient_wanted: bool, statistics_wanted: bool
+    cost: Tensor,
+    frame_counts: Tensor,
+    target_counts: Tensor,
+    problem: Problem,
+    arrays: ProblemArrays,
+    *,
+    gradient_wanted: bool,
+    statistics_wanted: bool,
 ) -> Alignment:
-    checks.check_finite(cost, frame_counts, target_counts)
+    """Run the common kernel. What is not wanted has no cells."""
     cost = cost.detach().to(torch.promote_types(cost.dtype, torch.float32)).contiguous()
     batch = len(cost)
-    arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
-    checks.check_reachable(frame_counts, target_counts, problem, arrays)
     gradient = torch.zeros_like(cost) if gradient_wanted else cost.new_zeros(batch, 0, 0)
     expected = torch.zeros_like(cost) if statistics_wanted else cost.new_zeros(batch, 0, 0)
     losses, path_costs, entropies = (torch.zeros(batch, dtype=torch.float64) for _ in range(3))
@@ -86,7 +106,6 @@ def _run_common(
     _on_torch_threads(
         cpu_kernels.align_batch, cost.numpy(), frame_counts.numpy(), target_counts.numpy(), gamma, operator, *arrays, *outputs
     )
-    checks.check_losses(losses.to(cost.dtype))
     if problem.operator == "smooth":
         entropies.fill_(math.nan)
     return Alignment(losses.to(cost.dtype), gradient, expected, path_costs.to(cost.dtype), entropies.to(cost.dtype))

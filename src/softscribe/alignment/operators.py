@@ -15,12 +15,13 @@ smooth ones, only `soft` are associative: only their recursion over cells equals
 "Differentiable dynamic programming for structured prediction and attention", ICML 2018). With gamma to 0 all become the minimum.
 """
 
-from numbers import Real
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from softscribe.alignment.steps import number_or_nan
 
 Operator = Literal["soft", "hard", "sparse", "smooth"]
 OPERATORS: tuple[str, ...] = get_args(Operator)
@@ -32,7 +33,7 @@ def minimum(values: Float[Tensor, "*axes"], operator: Operator = "soft", gamma: 
     Infinity says that there is no such choice: it takes no part, and its gradient is 0. Where all are infinite, so is the result.
 
     Args:
-        values: of a floating type, at least one along `dim`.
+        values: of a floating type, above -infinity, at least one along `dim`. NaN makes NaN.
         operator: "hard", "soft", "sparse" or "smooth".
         gamma: temperature, > 0, in the unit of the values; `hard` has none.
         dim: axis that goes.
@@ -68,7 +69,7 @@ def check_operator(operator: str, gamma: int | float) -> None:
     """
     if operator not in OPERATORS:
         raise ValueError(f"operator: {operator!r} is not known. Remedy: one of {', '.join(OPERATORS)}.")
-    if isinstance(gamma, bool) or not isinstance(gamma, Real) or not 0 < gamma < float("inf"):
+    if not 0 < number_or_nan(gamma) < float("inf"):
         raise ValueError(
             f'gamma: {gamma!r} is not a positive finite number. Remedy: one such as 1.0; for the minimum itself operator="hard".'
         )
@@ -96,7 +97,7 @@ def _sparse(values: Tensor, taking_part: Tensor, gamma: float) -> Tensor:
     ranked = scores.sort(dim=0, descending=True).values
     counts = torch.arange(1, len(ranked) + 1, dtype=values.dtype, device=values.device).reshape(-1, *[1] * (ranked.ndim - 1))
     summed = ranked.cumsum(dim=0)
-    support = (1 + counts * ranked > summed).sum(dim=0, keepdim=True)
+    support = (1 + counts * ranked > summed).sum(dim=0, keepdim=True).clamp(min=1)  # NaN has no support
     level = (summed.gather(0, support - 1) - 1) / support
     probabilities = (scores - level).clamp(min=0)
     return (probabilities * values).sum(dim=0) + gamma / 2 * ((probabilities**2).sum(dim=0) - 1)

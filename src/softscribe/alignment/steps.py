@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +56,7 @@ class Step:
                     raise ValueError(f"{name}: {value.dtype} is not computed with. Remedy: {name}.float().")
                 if value.requires_grad:
                     raise ValueError(f"{name}: requires a gradient, but steps are constants. Remedy: {name}.detach().")
-            elif isinstance(value, bool) or not isinstance(value, int | float) or not value >= lowest or value == -math.inf:
+            elif not number_or_nan(value) >= lowest or value == -math.inf:
                 kind = "a number of at least 0" if lowest == 0 else "a finite number"
                 raise ValueError(f"{name}: {value!r}. Remedy: {kind}, or math.inf to block the step.")
 
@@ -97,7 +98,7 @@ class StepWeights:
     def __post_init__(self) -> None:
         for field in fields(self):
             weight = getattr(self, field.name)
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight >= 0:
+            if not number_or_nan(weight) >= 0:
                 raise ValueError(
                     f"{field.name}: the weight {weight!r} is not a number >= 0. Remedy: 0 or more, or math.inf to block the step."
                 )
@@ -109,6 +110,18 @@ class StepWeights:
         Step(frames=1, targets=1, weight=2, cost=0.0)
         """
         return Step(1, 0, self.horizontal), Step(0, 1, self.vertical), Step(1, 1, self.diagonal)
+
+
+def number_or_nan(value: object) -> float:
+    """Return a number as a float, NaN for what is none or too large for one.
+
+    >>> number_or_nan(2), number_or_nan(True), number_or_nan("2"), number_or_nan(10**400)
+    (2.0, nan, nan, nan)
+    """
+    try:
+        return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 EQUAL_WEIGHTS = StepWeights()
@@ -156,18 +169,18 @@ def step_arrays(steps: Sequence[Step], shape: tuple[int, ...]) -> StepArrays:
     costs = [number_and_row(step.cost, f"steps[{index}].cost", -math.inf) for index, step in enumerate(steps)]
     blocked = np.array([step.is_blocked for step in steps])
     return StepArrays(
-        frames=np.array([step.frames for step in steps], np.int64),
-        targets=np.array([step.targets for step in steps], np.int64),
+        frames=np.array([min(step.frames, shape[1]) for step in steps], np.int64),  # what is longer never fits either
+        targets=np.array([min(step.targets, shape[2]) for step in steps], np.int64),
         weights=np.where(blocked, 0.0, [weight for weight, _ in weights]),
         costs=np.where(blocked, np.inf, [cost for cost, _ in costs]),
         weight_rows=np.array([row for _, row in weights], np.int64),
         cost_rows=np.array([-1 if is_blocked else row for (_, row), is_blocked in zip(costs, blocked, strict=True)], np.int64),
-        cell_values=np.stack([value.expand(shape).numpy() for value in values]) if values else np.zeros((0, 1, 1, 1), np.float32),
+        cell_values=torch.stack([value.expand(shape) for value in values]).numpy() if values else np.zeros((0, 1, 1, 1)),
     )
 
 
 def cell_tensor(value: Tensor, label: str, lowest: float, shape: tuple[int, ...]) -> Tensor:
-    """Return a step's weight or cost, checked against the cost matrix's shape, as float32 or float64.
+    """Return a step's weight or cost, checked against the cost matrix's shape, as float64: of one type, so that kernels compile once.
 
     >>> cell_tensor(torch.tensor([1.0, -2.0]), "steps[0].weight", 0.0, (1, 5, 2))
     Traceback (most recent call last):
@@ -180,7 +193,7 @@ def cell_tensor(value: Tensor, label: str, lowest: float, shape: tuple[int, ...]
         raise ValueError(f"{label}: shape {given} does not broadcast to the cost's {shape}. Remedy: (M,), (N, 1) or (B, N, M).") from None
     if value.device.type != "cpu":
         raise ValueError(f"{label}: on {value.device}. Remedy: {label}.cpu(); steps are read there, wherever the cost is.")
-    value = value.to(torch.promote_types(value.dtype, torch.float32))
+    value = value.double()
     outside = ~(value >= lowest) | (value == -math.inf)
     if outside.any():
         index = tuple(outside.nonzero()[0].tolist())

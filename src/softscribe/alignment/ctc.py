@@ -1,0 +1,292 @@
+"""Connectionist temporal classification (CTC) as soft-DTW: it is soft-DTW on a graph of its own, with gamma 1.
+
+Every frame emits one of M labels, in their order, or the blank, which says nothing. A label may last for several frames; blanks may stand
+before, between and after labels, and have to stand between two equal ones. So the targets of the alignment are the 2M + 1 STATES
+
+    blank, label 1, blank, label 2, ..., label M, blank
+
+and every step goes to the next frame: Step(1, 0) stays in a state, Step(1, 1) goes to the next one, Step(1, 2) skips a blank between two
+labels that differ. Paths start in one of the first two states and end in one of the last two. What a cell costs is minus the
+log-probability of the state's symbol in that frame, so that softmin at gamma 1 gives minus the log-probability of the whole sequence.
+
+`ctc_graph` returns just that: a cost matrix, steps and boundaries, which `align`, `expected_alignment` and `hard_path` (the most likely
+path) take as well.
+
+Sources: A. Graves, S. Fernandez, F. Gomez, J. Schmidhuber, "Connectionist temporal classification", ICML 2006; C. Weiss, G. Peeters,
+"Training deep pitch-class representations with a multi-label CTC loss", ISMIR 2021; J. Zeitler, M. Mueller, "A unified perspective on CTC
+and SDTW using differentiable DTW", 2025 (CTC as soft-DTW, and the weights).
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from softscribe.alignment import checks
+from softscribe.alignment.boundaries import BoundaryCell, BoundaryCells
+from softscribe.alignment.costs import bce_cost, negative_log_probability_cost
+from softscribe.alignment.soft_dtw import soft_dtw
+from softscribe.alignment.steps import Step
+
+
+class CTCGraph(NamedTuple):
+    """CTC as an alignment problem of N frames and S = 2M + 1 states.
+
+    Shape: cost (B, N, S); state_counts (B,)
+    """
+
+    cost: Float[Tensor, "B N S"]
+    state_counts: Int[Tensor, " B"]
+    steps: tuple[Step, Step, Step]
+    boundaries: BoundaryCells
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of `soft_dtw` and its kin."""
+        return {"steps": self.steps, "boundaries": self.boundaries}
+
+
+def ctc_loss(
+    log_probs: Float[Tensor, "B N K"],
+    labels: Int[Tensor, "B M"],
+    frame_counts: Int[Tensor, " B"] | None = None,
+    target_counts: Int[Tensor, " B"] | None = None,
+    *,
+    blank: int = 0,
+    blank_weight: int | float = 1.0,
+    repeat_weight: int | float = 1.0,
+) -> Float[Tensor, " B"]:
+    """Return minus the log-probability that the frames emit an item's labels.
+
+    With weights of 1 the loss is that of `torch.nn.functional.ctc_loss(..., reduction="none")`, and so is the gradient at the logits that
+    a log_softmax made log-probabilities of. The gradient at `log_probs` is not: here it is the derivative, minus the probability that a
+    frame emits a class; torch's is what log_softmax turns into the same thing, and wrong for anything else.
+
+    Args:
+        log_probs: of K classes in every frame, such as `logits.log_softmax(dim=2)`. They need not be normalised, but finite for
+            the blank and the labels.
+        labels: classes in their order, without blanks; padding may hold anything.
+        frame_counts: frames of every item, in [1, N]; what lies beyond never matters. None: N.
+        target_counts: labels of every item, in [0, M]: without a label all frames are to be blank. None: M.
+        blank: the class that is the blank.
+        blank_weight: multiplies the cost of every blank, that of a first one included: 1 is CTC; more makes labels last longer; infinity
+            forbids them, so that neighbouring labels may not be equal.
+        repeat_weight: multiplies the cost of every frame of a label but its first; finite.
+
+    Weights other than 1 are those of Zeitler and Mueller (their blank weights are 1, 2 and infinity; there a first blank has weight 1).
+    As general steps do, CTC runs on the CPU wherever the log-probabilities are.
+
+    Returns:
+        The losses, in nats, neither averaged nor divided by lengths: (B,), float64 for float64 log-probabilities, else float32.
+
+    Raises:
+        ValueError: an argument has the wrong type, shape, device or range, or an item has too few frames for its labels.
+
+    One label in two frames is emitted as (blank, label), (label, blank) or (label, label):
+
+    >>> ctc_loss(torch.tensor([[[0.6, 0.4], [0.5, 0.5]]]).log(), torch.tensor([[1]])).neg().exp()
+    tensor([0.7000])
+    """
+    if log_probs.ndim != 3 or 0 in log_probs.shape[1:] or labels.ndim != 2 or len(log_probs) != len(labels):
+        raise ValueError(
+            f"log_probs, labels: shapes {tuple(log_probs.shape)} and {tuple(labels.shape)} do not fit. Remedy: (B, N, K) and (B, M)."
+        )
+    if not log_probs.is_floating_point():
+        raise ValueError(f"log_probs: {log_probs.dtype} is not a floating type. Remedy: logits.log_softmax(dim=2).")
+    classes = log_probs.shape[2]
+    if isinstance(blank, bool) or not isinstance(blank, int) or not 0 <= blank < classes:
+        raise ValueError(f"blank: {blank!r}. Remedy: one of the classes, in [0, {classes}).")
+    frame_counts, target_counts = _checked_counts(log_probs, labels, frame_counts, target_counts)
+    inside = _inside(labels, target_counts)
+    blanks = inside & (labels == blank)
+    if blanks.any():
+        item, target = blanks.nonzero()[0].tolist()
+        raise ValueError(
+            f"labels: item {item} has the blank, {blank}, at target {target}. Remedy: labels alone; blanks come by themselves."
+        )
+    labels = labels.where(inside, blank)
+    repeated = torch.zeros_like(inside)
+    repeated[:, 1:] = labels[:, 1:] == labels[:, :-1]
+    log_probs = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
+    label_cost, blank_cost = negative_log_probability_cost(log_probs, labels), -log_probs[:, :, blank]
+    return _loss(label_cost, blank_cost, repeated & inside, frame_counts, target_counts, blank_weight, repeat_weight)
+
+
+def multi_label_ctc_loss(
+    logits: Float[Tensor, "B N K"],
+    blank_logits: Float[Tensor, "B N"],
+    targets: Shaped[Tensor, "B M K"],
+    frame_counts: Int[Tensor, " B"] | None = None,
+    target_counts: Int[Tensor, " B"] | None = None,
+    *,
+    blank_weight: int | float = 1.0,
+    repeat_weight: int | float = 1.0,
+) -> Float[Tensor, " B"]:
+    """Return the CTC loss of sequences of multi-hot targets, K outputs that are each on or off (MCTC with epsilon, "MCTC:WE").
+
+    A frame emits target y if the blank is off and every output is on or off as y has it; it emits the blank if the blank is on, whatever
+    the outputs are. In log-probabilities, with p = sigmoid(logits) and q = sigmoid(blank_logits):
+
+        target:  sum over k of y_k log p_k + (1 - y_k) log(1 - p_k),  plus log(1 - q)
+        blank:   log q
+
+    These do not sum to 1 over anything, which the published loss, torch's `ctc_loss` fed with them, presumes on its way back: it
+    trains along something that is no derivative. The value here is the published one, the gradient its derivative.
+
+    A network that returns log-probabilities (B, 2, N, 1 + K) of off and on, with the blank as output 0, as published, has
+    `logits = log_probs[:, 1, :, 1:] - log_probs[:, 0, :, 1:]` and `blank_logits = log_probs[:, 1, :, 0] - log_probs[:, 0, :, 0]`.
+
+    Args:
+        logits: outputs of a network before the sigmoid.
+        blank_logits: the blank's.
+        targets: 0 or 1, or anything in between; neighbours that are equal need a blank between them. Padding may hold anything.
+        frame_counts: as for `ctc_loss`, and so are all that follow.
+
+    Returns:
+        The losses, in nats, neither averaged nor divided by lengths: (B,), float64 for float64 logits, else float32.
+
+    Raises:
+        ValueError: an argument has the wrong type, shape, device or range, or an item has too few frames for its targets.
+
+    >>> multi_label_ctc_loss(torch.zeros(1, 2, 3), torch.zeros(1, 2), torch.ones(1, 1, 3)).neg().exp()  # 2/2 x 1/16 + 1/16 x 1/16
+    tensor([0.0664])
+    """
+    if logits.ndim != 3 or 0 in logits.shape[1:] or blank_logits.shape != logits.shape[:2]:
+        raise ValueError(
+            f"logits, blank_logits: shapes {tuple(logits.shape)} and {tuple(blank_logits.shape)} do not fit. Remedy: (B, N, K) and (B, N)."
+        )
+    if targets.ndim != 3 or (len(targets), targets.shape[2]) != (len(logits), logits.shape[2]):
+        raise ValueError(f"targets: shape {tuple(targets.shape)}, logits {tuple(logits.shape)}. Remedy: (B, M, K) and (B, N, K).")
+    for name, tensor in (("logits", logits), ("blank_logits", blank_logits)):
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name}: {tensor.dtype} is not a floating type. Remedy: pass what the network returns before the sigmoid.")
+    frame_counts, target_counts = _checked_counts(logits, targets, frame_counts, target_counts)
+    inside, frames_inside = _inside(targets, target_counts), _inside(logits, frame_counts)
+    targets = targets.where(inside[:, :, None], 0)
+    repeated = torch.zeros_like(inside)
+    repeated[:, 1:] = (targets[:, 1:] == targets[:, :-1]).all(dim=2)
+    # Zeros for padding: NaN there would come back as a gradient, through 0 x NaN.
+    label_cost = bce_cost(logits.where(frames_inside[:, :, None], 0), targets)
+    blank_logits = blank_logits.where(frames_inside, 0).to(label_cost.dtype)
+    not_blank_cost, blank_cost = (-torch.nn.functional.logsigmoid(sign * blank_logits) for sign in (-1, 1))
+    return _loss(
+        label_cost + not_blank_cost[:, :, None], blank_cost, repeated & inside, frame_counts, target_counts, blank_weight, repeat_weight
+    )
+
+
+def ctc_graph(
+    label_cost: Float[Tensor, "B N M"],
+    blank_cost: Float[Tensor, "B N"],
+    repeated: Bool[Tensor, "B M"],
+    target_counts: Int[Tensor, " B"] | None = None,
+    *,
+    blank_weight: int | float = 1.0,
+    repeat_weight: int | float = 1.0,
+) -> CTCGraph:
+    """Return CTC's alignment problem, whatever labels and blanks cost. Differentiable in both costs.
+
+    Args:
+        label_cost: of emitting a label in a frame.
+        blank_cost: of emitting the blank.
+        repeated: whether a label is the one before it, so that the blank between them may not be skipped.
+        target_counts: labels of every item, in [0, M]. None: M.
+        blank_weight: as for `ctc_loss`.
+        repeat_weight: as for `ctc_loss`.
+
+    Raises:
+        ValueError: shapes do not fit, or a weight is out of range.
+
+    The most likely path, as states (0: blank, 1: the label, 2: blank):
+
+    >>> from softscribe.alignment import hard_path
+    >>> graph = ctc_graph(torch.tensor([[[9.0], [1.0], [1.0], [9.0]]]), torch.tensor([[1.0, 9.0, 9.0, 1.0]]), torch.tensor([[False]]))
+    >>> hard_path(graph.cost, None, graph.state_counts, **graph.options)[0][:, 1]
+    tensor([0, 1, 1, 2])
+    """
+    batch, frames, labels = label_cost.shape
+    if blank_cost.shape != (batch, frames) or repeated.shape != (batch, labels):
+        raise ValueError(
+            f"blank_cost, repeated: shapes {tuple(blank_cost.shape)} and {tuple(repeated.shape)} do not fit the label cost's "
+            f"{tuple(label_cost.shape)}. Remedy: (B, N) and (B, M) for (B, N, M)."
+        )
+    for name, weight, infinite in (("blank_weight", blank_weight, True), ("repeat_weight", repeat_weight, False)):
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight >= 0 or (weight == math.inf and not infinite):
+            raise ValueError(f"{name}: {weight!r}. Remedy: a number of at least 0{', or infinity to forbid blanks' * infinite}.")
+    blanks = blank_cost[:, :, None]
+    cost = torch.cat((torch.stack((blanks.expand(-1, -1, labels), label_cost), dim=3).flatten(2), blanks), dim=2)
+    if target_counts is None:
+        target_counts = torch.full((batch,), labels, device=label_cost.device)
+    no_skip = torch.full((batch, 1, 2 * labels + 1), torch.inf)
+    no_skip[:, 0, 3::2] = torch.where(repeated[:, 1:].cpu(), torch.inf, 0.0)  # steps are constants, read on the CPU
+    steps = (
+        Step(1, 0, weight=_alternating(blank_weight, repeat_weight, labels)),
+        Step(1, 1, weight=_alternating(blank_weight, 1.0, labels)),
+        Step(1, 2, cost=no_skip),
+    )
+    first_blank = (BoundaryCell(0, 0, weight=blank_weight),) if blank_weight != math.inf else ()
+    boundaries = BoundaryCells(
+        start=(*first_blank, BoundaryCell(0, 1, weight=1.0)),
+        end=(BoundaryCell(-1, -1, weight=0.0), BoundaryCell(-1, -2, weight=0.0)),
+    )
+    return CTCGraph(cost, 2 * target_counts + 1, steps, boundaries)
+
+
+def _alternating(blank: int | float, label: int | float, labels: int) -> int | float | Tensor:
+    """A step's weight by the state of arrival, one number if it is the same for all."""
+    return blank if blank == label else torch.tensor([blank, label], dtype=torch.float64).repeat(labels + 1)[:-1]
+
+
+def _loss(
+    label_cost: Tensor,
+    blank_cost: Tensor,
+    repeated: Tensor,
+    frame_counts: Tensor,
+    target_counts: Tensor,
+    blank_weight: int | float,
+    repeat_weight: int | float,
+) -> Tensor:
+    graph = ctc_graph(label_cost, blank_cost, repeated, target_counts, blank_weight=blank_weight, repeat_weight=repeat_weight)
+    checks.check_count_values(graph.cost, frame_counts, graph.state_counts)
+    _check_feasible(frame_counts, target_counts, repeated, blanks_allowed=blank_weight != math.inf)
+    return soft_dtw(graph.cost, frame_counts, graph.state_counts, **graph.options)
+
+
+def _checked_counts(frames: Tensor, targets: Tensor, frame_counts: Tensor | None, target_counts: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Check types, shapes and devices of both, and that targets are not more than there is room for; return both as int64."""
+    limit = targets.shape[1]
+    if target_counts is None:
+        target_counts = torch.full((len(targets),), limit, device=frames.device)
+    frame_counts, target_counts = checks.checked_counts(frames, frame_counts, target_counts)
+    outside = (target_counts < 0) | (target_counts > limit)
+    if outside.any():
+        item = int(outside.int().argmax())
+        raise ValueError(
+            f"target_counts: item {item} has {int(target_counts[item])}, outside [0, {limit}]. Remedy: its number without padding."
+        )
+    return frame_counts, target_counts
+
+
+def _inside(sequences: Tensor, counts: Tensor) -> Tensor:
+    """Where sequences (B, length, ...) are not padding. Shape: (B, length)"""
+    return torch.arange(sequences.shape[1], device=sequences.device) < counts[:, None]
+
+
+def _check_feasible(frame_counts: Tensor, target_counts: Tensor, repeated: Tensor, *, blanks_allowed: bool) -> None:
+    """Raise ValueError if an item has no path, and say why, before any recursion."""
+    repetitions = repeated.sum(dim=1)
+    if not blanks_allowed:
+        impossible = (repetitions > 0) | (target_counts == 0)
+        if impossible.any():
+            item = int(impossible.int().argmax())
+            reason = "has equal labels side by side" if repetitions[item] else "has no labels"
+            raise ValueError(f"blank_weight: item {item} {reason}, which takes blanks. Remedy: a finite weight, or leave the item out.")
+    too_short = frame_counts < target_counts + repetitions
+    if too_short.any():
+        item = int(too_short.int().argmax())
+        frames, labels, blanks = (int(counts[item]) for counts in (frame_counts, target_counts, repetitions))
+        raise ValueError(
+            f"frame_counts: item {item} has {frames} frames, too few for {labels} labels and {blanks} blanks between equal ones. "
+            "Remedy: more frames per second, fewer labels, or leave the item out."
+        )

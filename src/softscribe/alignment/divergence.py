@@ -1,0 +1,127 @@
+"""The soft-DTW divergence: soft-DTW without its bias, 0 between equal sequences.
+
+Between equal sequences soft-DTW is below 0, and there are others for which it is lower still: minimised, it blurs. Subtracting what it
+finds between each sequence and itself takes that away:
+
+    D(x, y) = SDTW(x, y) - (SDTW(x, x) + SDTW(y, y)) / 2
+
+It asks for a cost between vectors of one kind, symmetric, 0 between equals. What is known about it:
+
+- D(x, x) = 0, D is symmetric, and its gradient is 0 at x = y: all this holds for every such cost, equal horizontal and vertical weights,
+  and any gamma.
+- D >= 0 is PROVEN for weights 1-1-1 where k / (1 + k) is a positive definite kernel, k = exp(-C / gamma). Then exp(-SDTW / gamma) is one
+  as well, and D >= 0 is the Cauchy-Schwarz inequality. That is so for |x - y| of single numbers, and at gamma 1 for
+  d + log(2 - exp(-d)) with d = |x - y|^2 / 2.
+- `squared_error_cost` and `cosine_cost` have no such kernel. For them, and for other weights, D >= 0 is experience: the tests, random
+  sequences of all lengths, scales and gammas, have found no counterexample.
+- With `cosine_cost` sequences count as equal if their vectors have equal directions, and none may be zero.
+
+It is no metric: there is no triangle inequality. Sources: M. Blondel, A. Mensch, J.-P. Vert, "Differentiable divergences between time
+series", AISTATS 2021; M. Cuturi, J.-P. Vert, O. Birkenes, T. Matsui, "A kernel for time series based on global alignments", ICASSP 2007.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from softscribe.alignment import checks
+from softscribe.alignment.boundaries import FIXED
+from softscribe.alignment.costs import bce_cost, negative_log_probability_cost, squared_error_cost
+from softscribe.alignment.problem import Problem
+from softscribe.alignment.soft_dtw import soft_dtw
+
+TOLERANCE = 1e-4
+"""By how much a cost may be unsymmetric, or differ from 0 between equals, relative to the largest cost + gamma: rounding."""
+
+
+def soft_dtw_divergence(
+    x: Float[Tensor, "B N K"],
+    y: Float[Tensor, "B M K"],
+    cost_function: Callable[[Tensor, Tensor], Tensor] = squared_error_cost,
+    frame_counts: Int[Tensor, " B"] | None = None,
+    target_counts: Int[Tensor, " B"] | None = None,
+    **options: Any,
+) -> Float[Tensor, " B"]:
+    """Return the soft-DTW divergence of every pair of sequences, differentiable in both (once).
+
+    Args:
+        x: sequences of vectors.
+        y: sequences of vectors of the same kind.
+        cost_function: of (B, N, K) and (B, M, K), returning (B, N, M); symmetric, and 0 between equals.
+        frame_counts: vectors of every x, in [1, N]; what lies beyond never matters. None: N.
+        target_counts: vectors of every y, in [1, M]. None: M.
+        options: `gamma` and `weights` of `soft_dtw`; the horizontal and the vertical weight have to be equal.
+
+    Returns:
+        The divergences, in the unit of the cost: (B,). Soft-DTW is computed three times.
+
+    Raises:
+        ValueError: the divergence is not defined for such a cost or such options, or what `soft_dtw` and the cost refuse. Whether a cost
+            is symmetric and 0 between equals is looked at on a CPU only.
+
+    >>> x, y = torch.tensor([[[0.0], [1.0], [3.0]]]), torch.tensor([[[0.0], [3.0]]])
+    >>> soft_dtw_divergence(x, y), soft_dtw_divergence(y, y)
+    (tensor([1.2316]), tensor([0.]))
+    """
+    _check_options(cost_function, options)
+    for name, vectors in (("x", x), ("y", y)):
+        if vectors.ndim != 3:
+            raise ValueError(f"{name}: shape {tuple(vectors.shape)}. Remedy: (B, N, K) for x and (B, M, K) for y.")
+    frame_counts, _ = checks.checked_counts(x, frame_counts, None)
+    _, target_counts = checks.checked_counts(y.mT, None, target_counts)
+    x, y = _without_padding(x, frame_counts), _without_padding(y, target_counts)
+    between = soft_dtw(cost_function(x, y), frame_counts, target_counts, **options)
+    within = []
+    for name, vectors, counts in (("x", x, frame_counts), ("y", y, target_counts)):
+        cost = cost_function(vectors, vectors)
+        if cost.device.type == "cpu":
+            _check_symmetric(name, cost.detach(), counts, options.get("gamma", 1.0))
+        within.append(soft_dtw(cost, counts, counts, **options))
+    return between - (within[0] + within[1]) / 2
+
+
+def _without_padding(vectors: Tensor, counts: Tensor) -> Tensor:
+    """Put zeros there: NaN would come back as a gradient, through 0 x NaN."""
+    inside = torch.arange(vectors.shape[1], device=vectors.device) < counts[:, None]
+    return vectors.where(inside[:, :, None], 0)
+
+
+def _check_options(cost_function: Callable[[Tensor, Tensor], Tensor], options: dict[str, Any]) -> None:
+    for unlike, kinds in ((bce_cost, "logits and targets"), (negative_log_probability_cost, "log-probabilities and labels")):
+        if cost_function is unlike:
+            raise ValueError(
+                f"cost_function: {unlike.__name__} compares {kinds}, so that no sequence has a cost with itself. "
+                "Remedy: a symmetric cost that is 0 between equals, such as squared_error_cost."
+            )
+    problem = Problem(**{name: value for name, value in options.items() if name != "validate"})
+    if problem.operator != "soft":
+        raise ValueError(
+            f'operator: "{problem.operator}". The divergence takes away the bias of softmin. Remedy: operator="soft"; '
+            'between equals operator="hard" is 0 by itself.'
+        )
+    if problem.steps is not None or problem.boundaries != FIXED:
+        raise ValueError("steps, boundaries: the divergence is defined for whole sequences and the classical steps. Remedy: weights alone.")
+    if problem.weights.horizontal != problem.weights.vertical:
+        raise ValueError(
+            f"weights: {problem.weights} treats x and y differently, so that equals are not at the minimum. "
+            "Remedy: equal horizontal and vertical weights."
+        )
+
+
+def _check_symmetric(name: str, cost: Tensor, counts: Tensor, gamma: float) -> None:
+    """Raise ValueError if a sequence's cost with itself is not symmetric, or not 0 on the diagonal."""
+    for item, count in enumerate(counts.tolist()):
+        own = cost[item, :count, :count]
+        tolerance = TOLERANCE * (float(own.abs().max()) + gamma)
+        diagonal = own.diagonal()
+        frame = int(diagonal.abs().argmax())
+        if abs(diagonal[frame]) > tolerance:
+            raise ValueError(
+                f"cost_function: item {item} of {name} costs {float(diagonal[frame]):g} between vector {frame} and itself. "
+                "Remedy: a cost that is 0 between equals (cosine_cost: without vectors of zeros)."
+            )
+        if (own - own.mT).abs().max() > tolerance:
+            raise ValueError(f"cost_function: not symmetric for item {item} of {name}. Remedy: a symmetric cost, C(x, y) = C(y, x).")

@@ -1,0 +1,142 @@
+"""The soft-DTW divergence: 0 between equals and at a minimum there, never seen below 0; and what it is refused for."""
+
+import math
+
+import pytest
+import torch
+
+from softscribe.alignment import StepWeights, Subsequence, bce_cost, soft_dtw
+from softscribe.alignment.costs import cosine_cost, negative_log_probability_cost, squared_error_cost
+from softscribe.alignment.divergence import soft_dtw_divergence
+from softscribe.alignment.reference import reference_soft_dtw
+from softscribe.alignment.steps import Step
+
+
+def absolute_cost(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return (x[:, :, None] - y[:, None]).abs().sum(dim=3)
+
+
+def global_alignment_cost(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    half = squared_error_cost(x, y) / 2
+    return half + torch.log(2 - torch.exp(-half))
+
+
+COSTS = [squared_error_cost, cosine_cost, absolute_cost, global_alignment_cost]
+WEIGHTS = [StepWeights(), StepWeights(diagonal=2), StepWeights(horizontal=0.1, vertical=0.1)]
+
+
+def sequences(
+    items: int, x_length: int, y_length: int, outputs: int, scale: float = 1.0, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x, y = (scale * torch.randn(items, length, outputs, generator=generator, dtype=torch.float64) for length in (x_length, y_length))
+    return x, y
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("cost_function", COSTS)
+def test_it_is_the_definition(cost_function, weights):
+    x, y = sequences(3, 7, 5, 2)
+    options = {"gamma": 0.7, "weights": weights}
+    terms = [reference_soft_dtw(cost_function(*pair), **options) for pair in ((x, y), (x, x), (y, y))]
+    torch.testing.assert_close(soft_dtw_divergence(x, y, cost_function, **options), terms[0] - (terms[1] + terms[2]) / 2)
+
+
+@pytest.mark.parametrize("gamma", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("cost_function", COSTS)
+def test_zero_and_stationary_between_equals_and_symmetric(cost_function, weights, gamma):
+    x, y = sequences(4, 6, 6, 3)
+    options = {"gamma": gamma, "weights": weights}
+    torch.testing.assert_close(
+        soft_dtw_divergence(x, y, cost_function, **options), soft_dtw_divergence(y, x, cost_function, **options), rtol=1e-9, atol=1e-9
+    )
+    same = x.clone().requires_grad_()
+    losses = soft_dtw_divergence(same, x, cost_function, **options)
+    assert float(losses.detach().abs().max()) < 1e-10 * (1 + gamma)
+    losses.sum().backward()
+    # the absolute value has a kink there, torch's derivative of which is 0
+    assert float(same.grad.abs().max()) < 1e-8
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("cost_function", COSTS)
+def test_never_seen_below_zero(cost_function, weights):
+    for gamma in (1.0,) if cost_function is global_alignment_cost else (0.01, 1.0, 100.0):
+        for lengths in ((1, 2), (3, 3), (2, 9), (5, 6)):
+            for scale in (0.01, 1.0):
+                for outputs in (1, 4):
+                    x, y = sequences(50, *lengths, outputs, scale)
+                    if lengths[0] == lengths[1]:
+                        y[25:] = x[25:] + 0.01 * y[25:]
+                    lowest = float(soft_dtw_divergence(x, y, cost_function, gamma=gamma, weights=weights).min())
+                    assert lowest >= -1e-12 * (1 + gamma)
+
+
+def test_soft_dtw_is_minimised_elsewhere_and_the_divergence_is_not():
+    x = torch.tensor([[[0.0], [1.0], [0.0], [2.0]]], dtype=torch.float64)
+    for loss_of, blurs in (
+        (lambda y: soft_dtw(squared_error_cost(x, y), gamma=2.0), True),
+        (lambda y: soft_dtw_divergence(x, y, gamma=2.0), False),
+    ):
+        y = x.clone().requires_grad_()
+        loss_of(y).sum().backward()
+        assert (float(y.grad.abs().max()) > 0.1) == blurs
+
+
+@pytest.mark.parametrize("cost_function", [squared_error_cost, cosine_cost])
+def test_finite_differences_and_padding(cost_function):
+    x, y = sequences(3, 5, 4, 2)
+    counts = torch.tensor([5, 2, 3]), torch.tensor([1, 4, 4])
+    padded_x, padded_y = x.clone(), y.clone()
+    for item in range(3):
+        padded_x[item, counts[0][item] :] = torch.nan
+        padded_y[item, counts[1][item] :] = torch.inf
+    arguments = padded_x.requires_grad_(), padded_y.requires_grad_()
+    losses = soft_dtw_divergence(*arguments, cost_function, *counts, gamma=0.5)
+    alone = [
+        soft_dtw_divergence(x[b : b + 1, :n], y[b : b + 1, :m], cost_function, gamma=0.5)
+        for b, (n, m) in enumerate(zip(counts[0].tolist(), counts[1].tolist(), strict=True))
+    ]
+    torch.testing.assert_close(losses, torch.cat(alone))
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(losses.sum(), arguments))
+    whole = x.requires_grad_(), y.requires_grad_()
+    assert torch.autograd.gradcheck(lambda *given: soft_dtw_divergence(*given, cost_function, *counts, gamma=0.5), whole)
+
+
+def test_float32_passes_the_check_of_symmetry():
+    x, y = (10 + vectors for vectors in sequences(3, 50, 40, 72))
+    truth = soft_dtw_divergence(x, y)
+    torch.testing.assert_close(soft_dtw_divergence(x.float(), y.float()).double(), truth, rtol=1e-4, atol=1e-2)
+
+
+X, Y = sequences(2, 5, 4, 3)
+SHIFTED = X.clone()
+SHIFTED[1, 2] = 0
+
+
+@pytest.mark.usefixtures("without_shape_types")
+@pytest.mark.parametrize(
+    ("arguments", "options", "words"),
+    [
+        ((X, Y, bce_cost), {}, "cost_function: bce_cost compares logits and targets.*Remedy"),
+        ((X, Y, negative_log_probability_cost), {}, "cost_function: negative_log_probability_cost compares.*Remedy"),
+        ((X, Y, lambda x, y: squared_error_cost(x, y) + 1), {}, "cost_function: item 0 of x costs 1 between vector 0 and itself.*Remedy"),
+        ((X, Y, lambda x, y: (x[:, :, None] - y[:, None]).relu().sum(dim=3)), {}, "cost_function: not symmetric for item 0 of x.*Remedy"),
+        ((SHIFTED, Y, cosine_cost), {}, "cost_function: item 1 of x costs 1 between vector 2 and itself.*zeros"),
+        ((X, Y[0]), {}, "y: shape.*Remedy"),
+        ((X, Y[:, :, :2]), {}, "frames, targets: shapes.*Remedy"),
+        ((X, Y, squared_error_cost, torch.tensor([5, 6])), {}, "frame_counts: item 1 has 6.*Remedy"),
+        ((X, Y, squared_error_cost, None, torch.tensor([4, 0])), {}, "target_counts: item 1 has 0.*Remedy"),
+        ((X, Y, squared_error_cost, None, torch.tensor([4.0, 1.0])), {}, "target_counts: torch.float32.*Remedy"),
+        ((X, Y), {"operator": "sparse"}, 'operator: "sparse".*Remedy'),
+        ((X, Y), {"gamma": 0.0}, "gamma: 0.0.*Remedy"),
+        ((X, Y), {"weights": StepWeights(horizontal=0.1)}, "weights: .*horizontal=0.1.*Remedy"),
+        ((X, Y), {"weights": StepWeights(horizontal=math.inf)}, "weights: .*horizontal=inf.*Remedy"),
+        ((X, Y), {"steps": (Step(1, 1), Step(2, 1))}, "steps, boundaries: .*Remedy"),
+        ((X, Y), {"boundaries": Subsequence(frames="both")}, "steps, boundaries: .*Remedy"),
+    ],
+)
+def test_what_is_refused(arguments, options, words):
+    with pytest.raises(ValueError, match=words):
+        soft_dtw_divergence(*arguments, **options)
