@@ -99,7 +99,7 @@ def _sparse(values: Tensor, taking_part: Tensor, gamma: float) -> Tensor:
     summed = ranked.cumsum(dim=0)
     support = (1 + counts * ranked > summed).sum(dim=0, keepdim=True).clamp(min=1)  # NaN has no support
     level = (summed.gather(0, support - 1) - 1) / support
-    probabilities = (scores - level).clamp(min=0)
+    probabilities = torch.relu(scores - level)  # clamp would let a gradient through at ties
     return (probabilities * values).sum(dim=0) + gamma / 2 * ((probabilities**2).sum(dim=0) - 1)
 
 
