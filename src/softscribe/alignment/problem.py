@@ -61,5 +61,6 @@ class Problem:
             ValueError: see `step_arrays`, `Subsequence.cells`.
         """
         return ProblemArrays(
-            step_arrays(self.path_steps, shape), *boundary_arrays(self.boundaries, frame_counts, target_counts, self.path_steps)
+            step_arrays(self.path_steps, shape, frame_counts, target_counts),
+            *boundary_arrays(self.boundaries, frame_counts, target_counts, self.path_steps),
         )

@@ -25,8 +25,7 @@ class Step:
 
     Weight and cost are numbers, the same everywhere, or tensors that broadcast to the cost matrix (B, N, M), so that they depend on the
     cell of arrival: shape (M,) gives every target its own, (B, N, 1) every frame of every item. Infinity blocks the step there: no path
-    takes it, even where cells cost nothing or less. They are constants: no gradient reaches them. Their values in padding never matter,
-    but have to be in range, too.
+    takes it, even where cells cost nothing or less. They are constants: no gradient reaches them. Their values in padding never matter.
 
     Source: J. Zeitler, M. Mueller, "A unified perspective on CTC and SDTW using differentiable DTW", 2025.
 
@@ -148,13 +147,13 @@ class StepArrays(NamedTuple):
     cell_values: np.ndarray
 
 
-def step_arrays(steps: Sequence[Step], shape: tuple[int, ...]) -> StepArrays:
-    """Lay out `steps` for a cost matrix of `shape` (B, N, M).
+def step_arrays(steps: Sequence[Step], shape: tuple[int, ...], frame_counts: Sequence[int], target_counts: Sequence[int]) -> StepArrays:
+    """Lay out `steps` for a cost matrix of `shape` (B, N, M) with items of these sizes.
 
     Raises:
         ValueError: a weight or cost does not broadcast to `shape`, is on a GPU, or has values out of range.
 
-    >>> step_arrays(StepWeights(vertical=math.inf, diagonal=2).steps(), (1, 4, 3)).costs
+    >>> step_arrays(StepWeights(vertical=math.inf, diagonal=2).steps(), (1, 4, 3), [4], [3]).costs
     array([ 0., inf,  0.])
     """
     values: list[Tensor] = []
@@ -162,7 +161,7 @@ def step_arrays(steps: Sequence[Step], shape: tuple[int, ...]) -> StepArrays:
     def number_and_row(number: int | float | Tensor, label: str, lowest: float) -> tuple[float, int]:
         if not isinstance(number, Tensor):
             return float(number), -1
-        values.append(cell_tensor(number, label, lowest, shape))
+        values.append(cell_tensor(number, label, lowest, shape, frame_counts, target_counts))
         return 0.0, len(values) - 1
 
     weights = [number_and_row(step.weight, f"steps[{index}].weight", 0.0) for index, step in enumerate(steps)]
@@ -179,12 +178,14 @@ def step_arrays(steps: Sequence[Step], shape: tuple[int, ...]) -> StepArrays:
     )
 
 
-def cell_tensor(value: Tensor, label: str, lowest: float, shape: tuple[int, ...]) -> Tensor:
+def cell_tensor(
+    value: Tensor, label: str, lowest: float, shape: tuple[int, ...], frame_counts: Sequence[int], target_counts: Sequence[int]
+) -> Tensor:
     """Return a step's weight or cost, checked against the cost matrix's shape, as float64: of one type, so that kernels compile once.
 
-    >>> cell_tensor(torch.tensor([1.0, -2.0]), "steps[0].weight", 0.0, (1, 5, 2))
+    >>> cell_tensor(torch.tensor([1.0, -2.0]), "steps[0].weight", 0.0, (1, 5, 2), [5], [2])
     Traceback (most recent call last):
-    ValueError: steps[0].weight: holds -2.0 at index (1,). Remedy: values of at least 0, or infinity to block.
+    ValueError: steps[0].weight: item 0 has -2.0 at frame 0, target 1. Remedy: values of at least 0, or infinity to block.
     """
     try:
         value.expand(shape)
@@ -196,8 +197,13 @@ def cell_tensor(value: Tensor, label: str, lowest: float, shape: tuple[int, ...]
     value = value.double()
     outside = ~(value >= lowest) | (value == -math.inf)
     if outside.any():
-        index = tuple(outside.nonzero()[0].tolist())
-        raise ValueError(
-            f"{label}: holds {float(value[index])} at index {index}. Remedy: values of at least {lowest:g}, or infinity to block."
-        )
+        for item, (frames, targets) in enumerate(zip(frame_counts, target_counts, strict=True)):
+            wrong = outside.expand(shape)[item, :frames, :targets].nonzero()
+            if len(wrong):
+                frame, target = wrong[0].tolist()
+                found = float(value.expand(shape)[item, frame, target])
+                remedy = "values of at least 0" if lowest == 0 else "finite values"
+                raise ValueError(
+                    f"{label}: item {item} has {found} at frame {frame}, target {target}. Remedy: {remedy}, or infinity to block."
+                )
     return value

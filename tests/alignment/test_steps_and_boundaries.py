@@ -1,0 +1,252 @@
+"""Steps, boundaries and operators of every kind against all paths of small matrices, classical DTW with backtracking, and ddtw."""
+
+import itertools
+import math
+
+import ddtw
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+from all_paths import Truth
+from drawn_problems import BOUNDARIES, STEP_SETS, Problem, per_cell, problems, random_costs
+from softscribe.alignment import (
+    TWO_ONE_STEPS,
+    Alignment,
+    BoundaryCell,
+    BoundaryCells,
+    Step,
+    StepWeights,
+    Subsequence,
+    align,
+    hard_path,
+    soft_dtw,
+)
+
+WEIGHTED_STEPS = (Step(1, 0, 0.5), Step(0, 1, 0.8, 0.1), Step(1, 1, 1.7))
+
+
+def assert_item(found: Alignment, item: int, truth: Truth, size: tuple[int, int], one_path: bool = True) -> None:
+    """Compare one item of a result, and look for anything but zero in its padding."""
+    frames, targets = size
+    assert found.losses[item].item() == pytest.approx(truth.losses, abs=1e-9)
+    assert found.expected_path_cost[item].item() == pytest.approx(truth.expected_path_cost, abs=1e-8)
+    assert found.path_entropy[item].item() == pytest.approx(truth.path_entropy, abs=1e-8, nan_ok=True)
+    for matrix, wanted in ((found.gradient, truth.gradient), (found.expected_alignment, truth.expected_alignment)):
+        assert (matrix[item, frames:] == 0).all()
+        assert (matrix[item, :, targets:] == 0).all()
+        if one_path:
+            np.testing.assert_allclose(matrix[item, :frames, :targets].numpy(), wanted, atol=1e-9)
+
+
+def assert_problem(problem: Problem) -> None:
+    graphs = [problem.graph(item) for item in range(len(problem.cost))]
+    without_path = [item for item, graph in enumerate(graphs) if next(graph.paths(), None) is None]
+    if without_path:
+        with pytest.raises(ValueError, match=rf"item ({'|'.join(map(str, without_path))})\b.*has no path.*Remedy"):
+            align(*problem.arguments, **problem.options)
+        return
+    found = align(*problem.arguments, **problem.options)
+    for item, (graph, size) in enumerate(zip(graphs, problem.sizes(), strict=True)):
+        truth = graph.by_all_paths(problem.gamma) if problem.operator == "soft" else graph.by_recursion(problem.operator, problem.gamma)
+        # Of equally cheap paths the hard minimum takes one or the other, by the last bit.
+        one_path = problem.operator != "hard" or (np.diff(sorted(map(graph.path_cost, graph.paths()))[:2]) > 1e-9).all()
+        assert_item(found, item, truth, size, one_path)
+
+
+@settings(deadline=None, max_examples=60)
+@given(problems())
+def test_any_problem_is_what_its_paths_make_it(problem):
+    assert_problem(problem)
+
+
+@pytest.mark.parametrize("name", BOUNDARIES)
+@pytest.mark.parametrize("operator", ["soft", "sparse"])
+def test_every_boundary(name, operator):
+    counts = torch.tensor([4, 2, 1, 3]), torch.tensor([3, 3, 1, 1])
+    cost = random_costs(4, 4, 3, seed=5)
+    assert_problem(Problem(cost, *counts, WEIGHTED_STEPS, BOUNDARIES[name], operator, 0.7))
+
+
+@pytest.mark.parametrize("name", STEP_SETS)
+@pytest.mark.parametrize("boundaries", ["fixed", "both of frames, both of targets, plain", "cells"])
+def test_every_set_of_steps(name, boundaries):
+    steps = tuple(Step(*advance, 0.3 + 0.4 * place, 0.2 * place) for place, advance in enumerate(STEP_SETS[name]))
+    counts = torch.tensor([5, 4, 3]), torch.tensor([4, 4, 3])
+    assert_problem(Problem(random_costs(3, 5, 4, seed=6), *counts, steps, BOUNDARIES[boundaries], "soft", 0.7))
+
+
+SHAPES = [(), (1,), (3,), (1, 1), (4, 1), (1, 3), (4, 3), *itertools.product((1, 2), (1, 4), (1, 3))]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_weights_and_costs_of_cells_in_every_shape_that_broadcasts(shape, dtype):
+    weight, cost = per_cell(shape, 0, 2, seed=1).to(dtype), per_cell(shape, -1, 1, seed=2, blocked=0.1 * (len(shape) > 1)).to(dtype)
+    steps = (Step(1, 0, weight), Step(0, 1, 1.0), Step(1, 1, 0.5, cost), Step(2, 1, weight, cost))
+    assert_problem(Problem(random_costs(2, 4, 3), torch.tensor([4, 3]), torch.tensor([3, 2]), steps, BOUNDARIES["fixed"], "soft", 0.7))
+
+
+def test_cells_that_are_skipped_cost_nothing_and_are_not_passed():
+    cost = torch.tensor([[[1.0], [100.0], [2.0]]])
+    found = align(cost, steps=(Step(2, 0, 3.0, 0.5),))
+    assert found.losses.item() == pytest.approx(1 + 3 * 2 + 0.5)
+    assert found.gradient[0, :, 0].tolist() == [1, 0, 3]
+    assert found.expected_alignment[0, :, 0].tolist() == [1, 0, 1]
+
+
+def test_a_step_that_is_listed_twice_is_two_ways_to_go():
+    cost = torch.zeros(1, 2, 1)
+    assert soft_dtw(cost, steps=(Step(1, 0), Step(1, 0))).item() == pytest.approx(-math.log(2))
+    assert soft_dtw(cost, steps=(Step(1, 0, cost=math.log(4)), Step(1, 0, cost=math.log(4 / 3)))).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["number", "tensor", "cost", "cost tensor"])
+@pytest.mark.parametrize("fill", [0.0, -1e6])
+def test_a_blocked_step_is_no_step(kind, fill):
+    infinite = torch.full((3,), math.inf) if "tensor" in kind else math.inf
+    blocked = Step(1, 1, 1.0, infinite) if "cost" in kind else Step(1, 1, infinite)
+    cost = torch.full((1, 4, 3), fill, dtype=torch.float64)
+    for operator in ("soft", "hard", "sparse", "smooth"):
+        found = align(cost, steps=(Step(1, 0), Step(0, 1), blocked), operator=operator)
+        wanted = align(cost, steps=(Step(1, 0), Step(0, 1)), operator=operator)
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, other, equal_nan=True)
+
+
+def test_named_weights_are_shorthand():
+    cost = random_costs(2, 6, 5)
+    weights = StepWeights(horizontal=0.3, vertical=0.8, diagonal=math.inf)
+    for one, other in zip(align(cost, weights=weights), align(cost, steps=weights.steps()), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def backtracked(cost: np.ndarray) -> tuple[float, list[list[int]]]:
+    """Classical DTW as in every textbook."""
+    frames, targets = cost.shape
+    total = np.full((frames + 1, targets + 1), np.inf)
+    total[0, 0] = 0
+    for n, m in itertools.product(range(frames), range(targets)):
+        total[n + 1, m + 1] = cost[n, m] + min(total[n, m + 1], total[n + 1, m], total[n, m])
+    n, m = frames - 1, targets - 1
+    path = [[n, m]]
+    while (n, m) != (0, 0):
+        n, m = min([(n - 1, m), (n, m - 1), (n - 1, m - 1)], key=lambda cell: total[cell[0] + 1, cell[1] + 1])
+        path.append([n, m])
+    return float(total[-1, -1]), path[::-1]
+
+
+@pytest.mark.parametrize("integers", [False, True])
+def test_the_hard_minimum_is_classical_dtw(integers):
+    """With integers there are ties: the first step counts."""
+    for seed in range(12):
+        cost = random_costs(3, 13, 9, seed=seed)
+        cost = cost.round() if integers else cost
+        counts = torch.tensor([13, 8, 1]), torch.tensor([9, 9, 5])
+        found, paths = align(cost, *counts, operator="hard"), hard_path(cost, *counts)
+        for item, (frames, targets) in enumerate(zip(*(axis.tolist() for axis in counts), strict=True)):
+            value, path = backtracked(cost[item, :frames, :targets].numpy())
+            assert found.losses[item].item() == pytest.approx(value, abs=1e-12)
+            assert found.expected_path_cost[item].item() == pytest.approx(value, abs=1e-12)
+            assert found.path_entropy[item].item() == 0
+            assert paths[item].tolist() == path
+            assert paths[item].dtype == torch.int64
+            passed = torch.zeros(13, 9, dtype=torch.float64)
+            passed[tuple(paths[item].T)] = 1
+            assert torch.equal(found.expected_alignment[item], passed)
+            assert torch.equal(found.gradient[item], passed)
+
+
+@settings(deadline=None, max_examples=40)
+@given(problems(operators=("hard",), infinities=False))
+def test_the_hard_path_is_a_path_and_the_cheapest(problem):
+    graphs = [problem.graph(item) for item in range(len(problem.cost))]
+    paths_of_items = [list(graph.paths()) for graph in graphs]
+    if not all(paths_of_items):
+        return
+    options = {name: value for name, value in problem.options.items() if name not in ("operator", "gamma")}
+    found = hard_path(*problem.arguments, **options)
+    for graph, paths, cells in zip(graphs, paths_of_items, found, strict=True):
+        as_listed = [tuple(cell) for cell in cells.tolist()]
+        cheapest = min(map(graph.path_cost, paths))
+        same_cells = [graph.path_cost(path) for path in paths if [cell for cell, _, _ in path[:-1]] == as_listed]
+        assert min(same_cells) == pytest.approx(cheapest, abs=1e-9)
+
+
+FRAME_COUNTS, TARGET_COUNTS = torch.tensor([9, 6]), torch.tensor([7, 6])
+
+
+def with_peer(cost: torch.Tensor, peer: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    cost = cost.clone().requires_grad_()
+    loss = len(cost) * peer(C=cost, list_N=FRAME_COUNTS, list_M=TARGET_COUNTS)
+    loss.sum().backward()
+    return loss.detach(), cost.grad
+
+
+def peer_options(steps: tuple[Step, ...], gamma: float = 0.7) -> dict:
+    return {
+        "gamma": gamma,
+        "step_sizes": [[step.frames, step.targets] for step in steps],
+        "global_step_weights": [step.weight for step in steps],
+        "normalization": "none",
+        "backend": "torch",
+        "dtype_float": torch.float64,
+    }
+
+
+@pytest.mark.parametrize("kind", ["sparseDTW", "smoothDTW", "DTW", "SDTW"])
+@pytest.mark.parametrize("steps", [StepWeights(horizontal=0.5, diagonal=2).steps(), TWO_ONE_STEPS], ids=["classical", "2-1"])
+def test_operators_and_2_1_steps_of_ddtw(kind, steps):
+    options = peer_options(steps)
+    if kind == "DTW":
+        del options["gamma"]
+    operator = {"sparseDTW": "sparse", "smoothDTW": "smooth", "DTW": "hard", "SDTW": "soft"}[kind]
+    cost = random_costs(2, 9, 7, seed=3)
+    loss, gradient = with_peer(cost, getattr(ddtw, kind)(**options))
+    ours = align(cost, FRAME_COUNTS, TARGET_COUNTS, gamma=0.7, steps=steps, operator=operator)
+    torch.testing.assert_close(ours.losses.sum().reshape(loss.shape), loss, atol=1e-6, rtol=1e-7)  # it keeps gamma in single precision
+    torch.testing.assert_close(ours.gradient, gradient, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("frames", "targets"), [("both", None), (None, "both"), ("both", "both")])
+@pytest.mark.parametrize("compensated", [True, False])
+@pytest.mark.parametrize("corner", [0.0, 1e3])
+def test_subsequences_of_ddtw(frames, targets, compensated, corner):
+    """ddtw leaves out the start (N - 1, 0) and the end (0, M - 1), or (0, M - 1) and (N - 1, 0): no matter if these cells are dear."""
+    steps = StepWeights(horizontal=0.5, vertical=0.8, diagonal=1.2).steps()
+    cost = random_costs(2, 9, 7, seed=4).abs()
+    for item, (n, m) in enumerate(zip(FRAME_COUNTS.tolist(), TARGET_COUNTS.tolist(), strict=True)):
+        cost[item, n - 1, 0] += corner
+        cost[item, 0, m - 1] += corner
+    kind = {"sub_X": frames is not None, "sub_Y": targets is not None, "compensate_subseq": compensated}
+    peer = ddtw.subSDTW(**peer_options(steps, gamma=0.5), **kind)
+    loss, gradient = with_peer(cost, peer)
+    boundaries = Subsequence(frames=frames, targets=targets, compensated=compensated)
+    ours = align(cost, FRAME_COUNTS, TARGET_COUNTS, gamma=0.5, steps=steps, boundaries=boundaries)
+    if corner == 0:
+        assert ours.losses.sum() < loss  # more paths
+        return
+    torch.testing.assert_close(ours.losses.sum().reshape(loss.shape), loss, atol=1e-6, rtol=1e-7)
+    difference = (ours.gradient - gradient).abs()
+    if not compensated:
+        assert difference.max() < 1e-6
+        return
+    assert difference.max() > 0.05  # its gradient lacks the weights of starts and ends: its own losses contradict it
+    nudge = torch.zeros_like(cost)
+    nudge.view(-1)[difference.argmax()] = 1e-4
+    slope = (with_peer(cost + nudge, peer)[0] - with_peer(cost - nudge, peer)[0]).item() / 2e-4
+    assert slope == pytest.approx(ours.gradient.view(-1)[difference.argmax()].item(), abs=1e-4)
+
+
+def test_boundary_sets_of_ddtw():
+    steps = StepWeights(horizontal=0.5, vertical=0.8, diagonal=1.2).steps()
+    starts, ends = [[0, 0], [2, 1], [0, 3]], [[8, 6], [5, 6], [8, 4]]
+    cost = random_costs(1, 9, 7, seed=8)
+    peer = ddtw.dDTW(min_function="softmin", **peer_options(steps, gamma=0.5))
+    theirs = peer(C=cost, B_start=[starts], B_end=[ends], start_penalty=[[1.0, 2.0, 0.3]], end_penalty=[[0.0, 0.4, 1.5]])
+    boundaries = BoundaryCells(
+        start=tuple(BoundaryCell(*cell, weight=weight) for cell, weight in zip(starts, [1, 2, 0.3], strict=True)),
+        end=tuple(BoundaryCell(*cell, weight=weight) for cell, weight in zip(ends, [0, 0.4, 1.5], strict=True)),
+    )
+    assert soft_dtw(cost, gamma=0.5, steps=steps, boundaries=boundaries).item() == pytest.approx(theirs.item(), abs=1e-9)
