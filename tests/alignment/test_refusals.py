@@ -152,11 +152,11 @@ def test_tensors_of_cells_that_do_not_fit(shape, place):
 @pytest.mark.parametrize(
     ("place", "tensor", "words"),
     [
-        ("weight", changed(-0.5, 1, 2, 3), r"holds -0.5 at index \(1, 2, 3\)"),
-        ("weight", changed(math.nan, 2, shape=(4,)), r"holds nan at index \(2,\)"),
-        ("weight", torch.tensor(-math.inf), "holds -inf"),
-        ("cost", changed(math.nan, 1, 2, 3), r"holds nan at index \(1, 2, 3\)"),
-        ("cost", changed(-math.inf, 4, 0, shape=(5, 1)), r"holds -inf at index \(4, 0\)"),
+        ("weight", changed(-0.5, 1, 2, 3), "item 1 has -0.5 at frame 2, target 3"),
+        ("weight", changed(math.nan, 2, shape=(4,)), "item 0 has nan at frame 0, target 2"),
+        ("weight", torch.tensor(-math.inf), "item 0 has -inf"),
+        ("cost", changed(math.nan, 1, 2, 3), "item 1 has nan at frame 2, target 3"),
+        ("cost", changed(-math.inf, 4, 0, shape=(5, 1)), "item 0 has -inf at frame 4, target 0"),
         ("cost", torch.ones(4, device="meta"), "on meta"),
         ("weight", torch.ones(4, device="meta"), "on meta"),
     ],
