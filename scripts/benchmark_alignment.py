@@ -79,10 +79,10 @@ def compare(shape: tuple[int, int, int], options: dict[str, Any], peer: Any) -> 
     counts = [torch.full(shape[:1], length) for length in shape[1:]]
 
     def ours() -> None:
-        soft_dtw(cost, **options).sum().backward()
+        torch.autograd.grad(soft_dtw(cost, **options).sum(), cost)
 
     def theirs() -> None:
-        peer(C=cost, list_N=counts[0], list_M=counts[1]).sum().backward()
+        torch.autograd.grad(peer(C=cost, list_N=counts[0], list_M=counts[1]).sum(), cost)
 
     ours()
     theirs()

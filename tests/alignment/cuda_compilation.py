@@ -18,7 +18,8 @@ import nvidia
 from numba import cuda, typeof
 from numba.cuda import dispatcher
 
-from softscribe.alignment import cuda_launches
+from softscribe.alignment.cuda import launches
+from softscribe.alignment.problem import Problem
 
 PTXAS = next(path for root in nvidia.__path__ for path in sorted(Path(root).rglob("bin/ptxas")))
 
@@ -38,12 +39,16 @@ class Recorder:
 
 def kernels_and_arguments() -> dict[str, tuple[Any, tuple]]:
     """Name -> kernel and arguments, as the launching code itself hands them over."""
+    return classical() | common("float32") | common("float64")
+
+
+def classical() -> dict[str, tuple[Any, tuple]]:
     forward, backward = Recorder(), Recorder()
     batch, frames, targets = 2, 300, 300
     costs, gradients = np.zeros((2, batch, frames * targets), np.float32)
     counts = np.full(batch, 300)
-    cuda_launches.sweep_classical(
-        cuda_launches.Sweeps(forward, backward),
+    launches.sweep_classical(
+        launches.Sweeps(forward, backward),
         np.zeros,
         0,
         costs,
@@ -57,10 +62,39 @@ def kernels_and_arguments() -> dict[str, tuple[Any, tuple]]:
         gradients,
     )
     kernels = {}
-    for form, sweeps in (("hardware", cuda_launches.BY_HARDWARE), ("simulation", cuda_launches.BY_SIMULATION)):
+    for form, sweeps in (("hardware", launches.BY_HARDWARE), ("simulation", launches.BY_SIMULATION)):
         kernels[f"forward by {form}"] = sweeps.forward, forward.arguments
         kernels[f"backward by {form}"] = sweeps.backward, backward.arguments
     return kernels
+
+
+def common(dtype: str) -> dict[str, tuple[Any, tuple]]:
+    forward, backward = Recorder(), Recorder()
+    cost, gradient, expected = np.zeros((3, 2, 30, 20), dtype)
+    losses, path_costs, entropies = np.zeros((3, 2))
+    counts = np.full(2, 20)
+    steps, starts, ends = Problem().arrays(cost.shape, [20, 20], [20, 20])
+    launches.sweep_common(
+        launches.Sweeps(forward, backward),
+        np.zeros,
+        0,
+        cost,
+        counts,
+        counts,
+        1.0,
+        0,
+        steps,
+        starts,
+        ends,
+        3,
+        losses,
+        gradient,
+        (expected, path_costs, entropies),
+    )
+    return {
+        f"common forward, {dtype}": (launches.COMMON.forward, forward.arguments),
+        f"common backward, {dtype}": (launches.COMMON.backward, backward.arguments),
+    }
 
 
 def compiled(kernel: Any, arguments: tuple, architecture: str) -> dict[str, int]:
@@ -68,7 +102,7 @@ def compiled(kernel: Any, arguments: tuple, architecture: str) -> dict[str, int]
     capability = (int(architecture[:-1]), int(architecture[-1]))
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
     types = tuple(typeof(argument) for argument in arguments)
-    ptx, _ = cuda.compile_ptx(kernel.py_func, types, cc=capability, launch_bounds=kernel.targetoptions["launch_bounds"])
+    ptx, _ = cuda.compile_ptx(kernel.py_func, types, cc=capability, launch_bounds=kernel.targetoptions.get("launch_bounds"))
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)

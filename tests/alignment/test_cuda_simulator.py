@@ -1,31 +1,37 @@
-"""The CUDA kernels in CUDA's simulator, against the reference. What runs there instead of the hardware's exchange between lanes is the form
-`..._by_simulation`: these tests prove all but that exchange."""
+"""The CUDA backend in CUDA's simulator, against the reference.
 
+What runs there instead of the hardware's exchange between lanes, its `fma` and its fast division are the forms `..._by_simulation`: these
+tests prove all but those.
+"""
+
+import dataclasses
+import importlib.util
 import math
 import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from softscribe.alignment import StepWeights
-from softscribe.alignment.reference import reference_soft_dtw
+from softscribe.alignment import TWO_ONE_STEPS, BoundaryCell, BoundaryCells, Step, StepWeights, Subsequence, align
+from softscribe.alignment.cuda import backend as cuda
+from softscribe.alignment.problem import Problem
+from softscribe.alignment.reference import reference_align, reference_soft_dtw
 
-pytest.importorskip("numba_cuda")
-
-INFINITE = math.inf
 SIMULATION = Path(__file__).with_name("cuda_simulation.py")
 
 
-def simulate(cases: list[dict]) -> list[dict]:
+def simulate(cases: list[dict]) -> list[tuple[Tensor, ...]]:
+    pytest.importorskip("numba_cuda")
     environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
-    finished = subprocess.run(
-        [sys.executable, str(SIMULATION)], input=pickle.dumps(cases), capture_output=True, env=environment, check=False
-    )
+    command = [sys.executable, str(SIMULATION)]
+    finished = subprocess.run(command, input=pickle.dumps(cases), capture_output=True, env=environment, check=False)
     assert finished.returncode == 0, finished.stderr.decode()
     return pickle.loads(finished.stdout)
 
@@ -33,84 +39,173 @@ def simulate(cases: list[dict]) -> list[dict]:
 def case_of(
     frames: int,
     targets: int,
-    *,
+    *weights: float,
+    problem: Problem | None = None,
     gamma: float = 1.0,
-    weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
     lowest: float = 0.0,
     highest: float = 1.0,
     counts: tuple[list[int], list[int]] | None = None,
+    dtype: torch.dtype = torch.float32,
     warps: int = 8,
     gradient_wanted: bool = True,
-) -> dict:
+    everything: bool = False,
+) -> dict[str, Any]:
     """Random costs, with NaN in the padding. `warps` is the most per block: with few, a small case has many tiles and launches."""
+    names = ("horizontal", "vertical", "diagonal")
     frame_counts, target_counts = counts or ([frames], [targets])
-    cost = np.random.default_rng(frames * 1000 + targets).uniform(lowest, highest, (len(frame_counts), frames, targets)).astype(np.float32)
+    cost = np.random.default_rng(frames * 1000 + targets).uniform(lowest, highest, (len(frame_counts), frames, targets))
     for item, (frame_count, target_count) in enumerate(zip(frame_counts, target_counts, strict=True)):
         cost[item, frame_count:] = np.nan
         cost[item, :, target_count:] = np.nan
     return {
-        "cost": cost,
-        "frame_counts": np.array(frame_counts),
-        "target_counts": np.array(target_counts),
-        "gamma": gamma,
-        "weights": weights,
+        "cost": torch.from_numpy(cost).to(dtype),
+        "frame_counts": torch.tensor(frame_counts, dtype=torch.int64),
+        "target_counts": torch.tensor(target_counts, dtype=torch.int64),
+        "problem": problem or Problem(gamma=gamma, weights=StepWeights(**dict(zip(names, weights or (1, 1, 1), strict=True)))),
         "warps": warps,
         "gradient_wanted": gradient_wanted,
+        "everything": everything,
     }
 
 
+def arguments_of(case: dict[str, Any]) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any]]:
+    problem = case["problem"]
+    options = {field.name: getattr(problem, field.name) for field in dataclasses.fields(problem)}
+    return (case["cost"].nan_to_num(), case["frame_counts"], case["target_counts"]), options
+
+
 CASES = {
-    "one cell": case_of(1, 1, weights=(2.0, 3.0, 4.0)),
-    "one frame": case_of(1, 9, weights=(1.0, 0.5, 2.0)),
-    "one target": case_of(9, 1, weights=(0.5, 1.0, 2.0)),
-    "three tiles of one warp, 1-1-1": case_of(33, 65, warps=1),
-    "two warps, 1-1-2, small gamma": case_of(70, 40, weights=(1.0, 1.0, 2.0), gamma=0.01, highest=10.0),
-    "unequal counts, padding is NaN, .1-1-1": case_of(40, 35, weights=(0.1, 1.0, 1.0), counts=([40, 7], [3, 35]), gamma=0.5),
-    "0-1-1": case_of(20, 34, weights=(0.0, 1.0, 1.0), gamma=0.1, warps=1),
-    "large gamma": case_of(40, 8, weights=(1.0, 1.0, 2.0), gamma=100.0, highest=7.0),
-    "costs that leave float64's range": case_of(60, 5, gamma=0.01, highest=750.0),
-    "no horizontal step, negative and zero costs": case_of(12, 37, weights=(INFINITE, 1.0, 1.0), lowest=-1.0, warps=1),
-    "no vertical step, negative costs": case_of(37, 12, weights=(1.0, INFINITE, 2.0), lowest=-5.0, highest=0.0, gamma=0.05),
-    "no diagonal step, costs are zero": case_of(20, 9, weights=(1.0, 1.0, INFINITE), highest=0.0),
-    "no path for the first item": case_of(12, 5, weights=(1.0, INFINITE, INFINITE), counts=([12, 12], [5, 1])),
+    "one cell": case_of(1, 1, 2, 3, 4),
+    "one frame": case_of(1, 9, 1, 0.5, 2),
+    "one target": case_of(9, 1, 0.5, 1, 2),
+    "three tiles of one warp, 1-1-1": case_of(33, 65, 1, 1, 1, warps=1),
+    "two warps, 1-1-2, small gamma": case_of(70, 40, 1, 1, 2, gamma=0.01, highest=10.0),
+    "unequal counts, padding is NaN, .1-1-1": case_of(30, 35, 0.1, 1, 1, counts=([30, 7], [3, 35]), gamma=0.5),
+    "0-1-1": case_of(20, 34, 0, 1, 1, gamma=0.1, warps=1),
+    "large gamma": case_of(40, 8, 1, 1, 2, gamma=100.0, highest=7.0),
+    "Z outside float64's range": case_of(60, 5, 1, 1, 1, gamma=0.01, highest=750.0),
+    "no horizontal step, negative and zero costs": case_of(12, 37, math.inf, 1, 1, lowest=-1.0, warps=1),
+    "no vertical step, negative costs": case_of(37, 12, 1, math.inf, 2, lowest=-5.0, highest=0.0, gamma=0.05),
+    "no diagonal step, costs are zero": case_of(20, 9, 1, 1, math.inf, highest=0.0),
+    "no path for the first item": case_of(12, 5, 1, math.inf, math.inf, counts=([12, 12], [5, 1])),
     "no gradient": case_of(9, 7, gradient_wanted=False),
+    "float16": case_of(9, 7, dtype=torch.float16),
+    "no item": case_of(9, 7, counts=([], [])),
+}
+VARIED = torch.from_numpy(np.random.default_rng(0).uniform(0.2, 3.0, (2, 11, 9)))
+PROBLEMS = {
+    "classical": Problem(weights=StepWeights(diagonal=2), gamma=0.3),
+    "hard": Problem(operator="hard"),
+    "sparse": Problem(operator="sparse", gamma=0.7),
+    "smooth": Problem(operator="smooth", gamma=0.5),
+    "2-1 steps and a blocked one": Problem(steps=(*TWO_ONE_STEPS, Step(0, 1), Step(1, 0, weight=math.inf)), gamma=0.5),
+    "weights and costs per cell": Problem(
+        steps=(
+            Step(1, 0, weight=VARIED.where(VARIED < 2.5, math.inf)),
+            Step(0, 1, cost=VARIED - 1),
+            Step(1, 1, weight=torch.tensor(2.0), cost=0.5),
+        )
+    ),
+    "subsequence": Problem(boundaries=Subsequence(frames="both", targets="start"), weights=StepWeights(horizontal=0.5)),
+    "sparse subsequence": Problem(boundaries=Subsequence(frames="both", compensated=False), operator="sparse"),
+    "cells to start and end at": Problem(
+        boundaries=BoundaryCells(
+            start=(BoundaryCell(0, 0, weight=1.0), BoundaryCell(1, 0, weight=0.5, cost=0.2), BoundaryCell(0, 1, weight=2.0)),
+            end=(BoundaryCell(-1, -1, weight=0.0), BoundaryCell(-2, -1, weight=1.5, cost=-0.3)),
+        )
+    ),
+    "no path for the first item": Problem(steps=(Step(0, 1), Step(1, 1))),
+}
+COMMON_CASES = {
+    (name, dtype): case_of(11, 9, problem=problem, counts=([11, 6], [5, 9]), lowest=-0.5, highest=2.0, dtype=dtype, everything=True)
+    for name, problem in PROBLEMS.items()
+    for dtype in ((torch.float32, torch.float64) if name == "classical" else (torch.float64,))
 }
 
 
+def with_value(value: float) -> dict[str, Any]:
+    case = case_of(3, 3)
+    case["cost"][0, 1, 1] = value
+    return case
+
+
+EXTREMES = {value: with_value(value) for value in (math.nan, -math.inf, -1e9, 1e9)}
+
+
 @pytest.fixture(scope="module")
-def results() -> dict[str, dict]:
-    return dict(zip(CASES, simulate(list(CASES.values())), strict=True))
+def results() -> dict[Any, tuple[Tensor, ...]]:
+    """Of all cases but the slow one, from one process."""
+    cases = CASES | COMMON_CASES | EXTREMES
+    return dict(zip(cases, simulate(list(cases.values())), strict=True))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_losses_and_gradients_are_the_references(name: str, results: dict[str, dict]) -> None:
-    case, result = CASES[name], results[name]
-    counts = [torch.from_numpy(case[counts]) for counts in ("frame_counts", "target_counts")]
-    horizontal, vertical, diagonal = case["weights"]
-    cost = torch.from_numpy(case["cost"]).nan_to_num().double().requires_grad_()
-    weights = StepWeights(horizontal=horizontal, vertical=vertical, diagonal=diagonal)
-    losses = reference_soft_dtw(cost, *counts, gamma=case["gamma"], weights=weights)
-    possible = torch.isfinite(losses)
-    (gradient,) = torch.autograd.grad(losses[possible].sum(), cost)
-    np.testing.assert_allclose(result["losses"], losses.detach().numpy(), rtol=1e-6, atol=1e-6 * case["gamma"])
-    expected_gradient = gradient.numpy() if case["gradient_wanted"] else 0.0
-    np.testing.assert_allclose(result["gradient"], expected_gradient, rtol=0, atol=1e-5)
+def test_the_fast_kernels_agree_with_the_reference(name: str, results: dict[Any, tuple[Tensor, ...]]) -> None:
+    case, (losses, gradient) = CASES[name], results[name]
+    (cost, *counts), options = arguments_of(case)
+    cost = cost.double().requires_grad_()
+    expected = reference_soft_dtw(cost, *counts, **options)
+    possible = torch.isfinite(expected)
+    (expected_gradient,) = torch.autograd.grad(expected[possible].sum() + 0 * cost.sum(), cost)
+    torch.testing.assert_close(losses.double(), expected.detach(), rtol=1e-6, atol=1e-6 * case["problem"].gamma)
+    if case["gradient_wanted"]:
+        torch.testing.assert_close(gradient.double(), expected_gradient, rtol=0, atol=1e-5)
+    else:
+        assert gradient.shape == (len(cost), 0, 0)
 
 
-def test_what_the_numbers_cannot_hold_is_nan_or_blocked_and_never_a_wrong_number() -> None:
-    cases = [case_of(3, 3) for _ in range(4)]
-    for case, value in zip(cases, (math.nan, -math.inf, -1e9, 1e9), strict=True):
-        case["cost"][0, 1, 1] = value
-    nan, minus_infinity, too_low, forbidden = (result["losses"][0] for result in simulate(cases))
-    assert math.isnan(nan)
-    assert math.isnan(minus_infinity)
-    assert math.isnan(too_low)
-    expected = reference_soft_dtw(torch.from_numpy(cases[3]["cost"])).item()
-    assert forbidden == pytest.approx(expected, abs=1e-6)
+@pytest.mark.parametrize(("name", "dtype"), COMMON_CASES)
+def test_the_common_kernels_agree_with_the_reference(name: str, dtype: torch.dtype, results: dict[Any, tuple[Tensor, ...]]) -> None:
+    case = COMMON_CASES[name, dtype]
+    losses, gradient, expected_alignment, path_cost, entropy = results[name, dtype]
+    arguments, options = arguments_of(case)
+    expected = reference_align(*arguments, **options)
+    possible = torch.isfinite(expected.losses)
+    tolerance = {"rtol": 1e-12, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-6, "atol": 2e-6}
+
+    def assert_close(ours: Tensor, theirs: Tensor) -> None:
+        torch.testing.assert_close(ours[possible].double(), theirs[possible].double(), equal_nan=True, **tolerance)
+
+    assert losses.dtype == dtype
+    assert_close(losses, expected.losses)
+    assert_close(gradient, expected.gradient)
+    assert_close(expected_alignment, expected.expected_alignment)
+    if possible.all():  # the reference knows the other two for softmin without costs of steps only, the CPU's kernel for all problems
+        on_cpu = align(*arguments, **options)
+        assert_close(path_cost, on_cpu.expected_path_cost)
+        assert_close(entropy, on_cpu.path_entropy)
+    assert losses[~possible].isinf().all()
+    assert (gradient[~possible] == 0).all()
+
+
+@pytest.mark.parametrize("value", EXTREMES)
+def test_what_the_numbers_cannot_hold_is_nan_or_blocked(value: float, results: dict[Any, tuple[Tensor, ...]]) -> None:
+    loss = results[value][0].item()
+    if value > 0:
+        assert loss == pytest.approx(reference_soft_dtw(EXTREMES[value]["cost"]).item(), abs=1e-6)
+    else:
+        assert math.isnan(loss)
 
 
 @pytest.mark.slow
 def test_exponents_go_beyond_int32() -> None:
     case = case_of(1600, 1, gamma=0.001, lowest=1000.0, highest=1000.0, gradient_wanted=False)  # 2^(-2.3e9) in the end
-    (result,) = simulate([case])
-    assert result["losses"][0] == pytest.approx(1_600_000.0, rel=1e-7)
+    ((losses, _),) = simulate([case])
+    assert losses.item() == pytest.approx(1_600_000.0, rel=1e-7)
+
+
+def test_nobody_without_a_gpu_loads_cuda() -> None:
+    program = "import sys, softscribe.alignment; assert not [name for name in sys.modules if name.startswith(('numba.cuda', 'numba_cuda'))]"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_missing_packages_and_drivers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda", 0)
+    cuda.cuda_launches.cache_clear()
+    if not torch.cuda.is_available() and importlib.util.find_spec("numba_cuda"):
+        with pytest.raises(ValueError, match=r"cost: on cuda:0, but Numba finds no CUDA driver .* Remedy: .* cuda12 or cuda13"):
+            cuda.cuda_launches(device)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"cost: on cuda:0, and numba-cuda is not installed. Remedy: pip install 'softscribe\[cuda12\]'"):
+        cuda.cuda_launches(device)

@@ -14,12 +14,12 @@ from softscribe.alignment import (
     StepWeights,
     Subsequence,
     align,
-    cpu,
     expected_alignment,
     hard_path,
     minimum,
     soft_dtw,
 )
+from softscribe.alignment.cpu import backend
 
 pytestmark = pytest.mark.usefixtures("without_shape_types")
 COST = torch.zeros(2, 5, 4)
@@ -226,7 +226,7 @@ def test_items_without_a_path_are_found_before_the_recursion(options, item, reas
     def forbidden(*arguments):
         raise AssertionError("the recursion was started")
 
-    monkeypatch.setattr(cpu, "_on_torch_threads", forbidden)
+    monkeypatch.setattr(backend, "_on_torch_threads", forbidden)
     counts = torch.tensor([5, 2]), torch.tensor([4, 4])
     for function in (soft_dtw, align):
         with pytest.raises(ValueError, match=rf"cost: item {item}, \d frames by 4 targets, has no path: .*{reason}.*Remedy"):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from softscribe.alignment import EQUAL_WEIGHTS, SoftDTW, StepWeights, align, cpu_kernels, expected_alignment, soft_dtw
+from softscribe.alignment import EQUAL_WEIGHTS, SoftDTW, StepWeights, align, expected_alignment, soft_dtw
+from softscribe.alignment.cpu import common_kernels
 
 
 def random_cost(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -122,12 +123,13 @@ def test_many_threads_at_once():
 def test_numba_uses_no_more_threads_than_torch_and_gets_its_own_back():
     script = """
 import numba, torch
-from softscribe.alignment import cpu_kernels, soft_dtw
-kernel, seen = cpu_kernels.align_batch, []
+from softscribe.alignment import soft_dtw
+from softscribe.alignment.cpu import common_kernels
+kernel, seen = common_kernels.align_batch, []
 def spy(*arguments):
     seen.append(numba.get_num_threads())
     kernel(*arguments)
-cpu_kernels.align_batch = spy
+common_kernels.align_batch = spy
 torch.set_num_threads(2)
 soft_dtw(torch.zeros(3, 4, 4, dtype=torch.float64))
 torch.set_num_threads(64)
@@ -142,10 +144,10 @@ print(seen, numba.get_num_threads())
 
 def test_the_kernels_run_without_the_lock_of_python_and_are_kept_on_disk():
     soft_dtw(torch.zeros(1, 2, 2))
-    kernel = cpu_kernels.align_batch
+    kernel = common_kernels.align_batch
     assert kernel.targetoptions["nogil"]
     assert kernel.targetoptions["parallel"]
-    assert list(Path(kernel.stats.cache_path).glob("cpu_kernels.align_batch-*.nbi"))
+    assert list(Path(kernel.stats.cache_path).glob("common_kernels.align_batch-*.nbi"))
 
 
 def test_the_package_is_usable_alone():

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from softscribe.alignment import checks, cpu
+from softscribe.alignment import checks
+from softscribe.alignment.cpu import backend as cpu
 from softscribe.alignment.problem import Problem
 from softscribe.alignment.results import Alignment
 
@@ -20,26 +21,28 @@ def losses_and_gradient(
     """
     if cost.device.type == "cpu":
         return cpu.losses_and_gradient(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted)
-    if not problem.is_classical or cost.dtype == torch.float64:
-        on_cpu = cpu.losses_and_gradient(cost.cpu(), frame_counts.cpu(), target_counts.cpu(), problem, gradient_wanted=gradient_wanted)
-        return on_cpu[0].to(cost.device), on_cpu[1].to(cost.device)
-    from softscribe.alignment import cuda  # needs packages that a CPU does not
+    from softscribe.alignment.cuda import backend as cuda
 
     if validate:
-        checks.check_count_values(cost, frame_counts, target_counts)
-        checks.check_finite(cost, frame_counts, target_counts)
-        arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
-        checks.check_reachable(frame_counts, target_counts, problem, arrays)
-    return cuda.losses_and_gradient(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted)
+        _check_values(cost, frame_counts, target_counts, problem)
+    losses, gradient = cuda.losses_and_gradient(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted)
+    if validate:
+        checks.check_losses(losses)
+    return losses, gradient
 
 
-def align(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> Alignment:
-    """Return everything about an alignment, computed on the CPU wherever the cost is.
+def align(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, validate: bool) -> Alignment:
+    """Return everything about an alignment. Shape, errors: `losses_and_gradient`."""
+    if cost.device.type == "cpu":
+        return cpu.align(cost, frame_counts, target_counts, problem)
+    from softscribe.alignment.cuda import backend as cuda
 
-    Shape: cost (B, N, M); frame_counts, target_counts (B,) int64
-    """
-    result = cpu.align(cost.detach().cpu(), frame_counts.cpu(), target_counts.cpu(), problem)
-    return Alignment(*(part.to(cost.device) for part in result))
+    if validate:
+        _check_values(cost, frame_counts, target_counts, problem)
+    result = cuda.align(cost, frame_counts, target_counts, problem)
+    if validate:
+        checks.check_losses(result.losses)
+    return result
 
 
 def gpu_is_usable() -> bool:
@@ -48,10 +51,17 @@ def gpu_is_usable() -> bool:
     >>> gpu_is_usable() and not torch.cuda.is_available()
     False
     """
-    from softscribe.alignment import cuda
+    from softscribe.alignment.cuda import backend as cuda
 
     try:
         cuda.cuda_launches(torch.device("cuda"))
     except ValueError:
         return False
     return True
+
+
+def _check_values(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> None:
+    checks.check_count_values(cost, frame_counts, target_counts)
+    checks.check_finite(cost, frame_counts, target_counts)
+    arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
+    checks.check_reachable(frame_counts, target_counts, problem, arrays)

@@ -27,6 +27,7 @@ def align(
     steps: Sequence[Step] | None = None,
     boundaries: Boundaries = FIXED,
     operator: Operator = "soft",
+    validate: bool = False,
 ) -> Alignment:
     """Return loss, gradient, expected alignment, expected path cost and path entropy from one pass.
 
@@ -45,7 +46,7 @@ def align(
     """
     problem = Problem(gamma=gamma, weights=weights, steps=steps, boundaries=boundaries, operator=operator)
     frame_counts, target_counts = checks.checked_counts(cost, frame_counts, target_counts)
-    return backends.align(cost, frame_counts, target_counts, problem)
+    return backends.align(cost, frame_counts, target_counts, problem, validate=validate)
 
 
 def expected_alignment(

@@ -117,8 +117,10 @@ def number_or_nan(value: object) -> float:
     >>> number_or_nan(2), number_or_nan(True), number_or_nan("2"), number_or_nan(10**400)
     (2.0, nan, nan, nan)
     """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
     try:
-        return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+        return float(value)
     except OverflowError:
         return math.nan
 

@@ -25,7 +25,7 @@ import math
 import numpy as np
 from numba import cuda, float32, int64
 
-from softscribe.alignment.cuda_lane_kernels import (
+from softscribe.alignment.cuda.lane_kernels import (
     AHEAD,
     EDGE_CELLS,
     EDGE_ROWS,
@@ -45,7 +45,7 @@ from softscribe.alignment.cuda_lane_kernels import (
     warp_barrier_by_hardware,
     warp_barrier_by_simulation,
 )
-from softscribe.alignment.cuda_number_kernels import LOWEST, SMALLEST_NORMAL, factor_of, normalised, power_of_two, quotient
+from softscribe.alignment.cuda.number_kernels import LOWEST, SMALLEST_NORMAL, factor_of, normalised, power_of_two, quotient
 
 
 def forward_kernel(fused, reciprocal, number_up, warp_barrier, lockstep):

@@ -7,9 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from softscribe.alignment import cuda_strip_backward_kernels, cuda_strip_kernels
-from softscribe.alignment.cuda_lane_kernels import LANES, WARPS
-from softscribe.alignment.cuda_number_kernels import LARGEST_EXPONENT
+from softscribe.alignment.boundaries import BoundaryArrays
+from softscribe.alignment.cuda import common_kernels
+from softscribe.alignment.cuda import strip_backward_kernels as cuda_strip_backward_kernels
+from softscribe.alignment.cuda import strip_kernels as cuda_strip_kernels
+from softscribe.alignment.cuda.lane_kernels import LANES, WARPS
+from softscribe.alignment.cuda.number_kernels import LARGEST_EXPONENT
+from softscribe.alignment.steps import StepArrays
 
 LAUNCH_CHUNKS = 3
 """What a launch costs beside its work, in chunks of 32 anti-diagonals; a guess, since it only shifts a balance."""
@@ -23,6 +27,7 @@ class Sweeps(NamedTuple):
 
 
 BY_HARDWARE = Sweeps(cuda_strip_kernels.forward_by_hardware, cuda_strip_backward_kernels.backward_by_hardware)
+COMMON = Sweeps(common_kernels.forward_common, common_kernels.backward_common)
 BY_SIMULATION = Sweeps(cuda_strip_kernels.forward_by_simulation, cuda_strip_backward_kernels.backward_by_simulation)
 
 
@@ -165,3 +170,74 @@ def sweep_classical(
             plan.phase_chunks,
             plan.phases,
         )
+
+
+def sweep_common(
+    sweeps: Sweeps,
+    empty: Callable[[tuple[int, ...], str], Any],
+    stream: Any,
+    cost: Any,
+    frame_counts: Any,
+    target_counts: Any,
+    gamma: float,
+    operator: int,
+    steps: StepArrays,
+    starts: BoundaryArrays,
+    ends: BoundaryArrays,
+    depth: int,
+    losses: Any,
+    gradient: Any | None,
+    statistics: tuple[Any, Any, Any] | None,
+) -> None:
+    """Fill `losses` and, unless they are None, `gradient` and the `statistics`: expected alignment, expected path costs, path entropies.
+
+    Padding, and items without a path, are left as they are.
+
+    Args:
+        steps, starts, ends: of arrays on the device.
+        depth: anti-diagonals that the longest step reaches back, and one more.
+
+    Shape: cost, gradient, expected alignment (B, N, M) float32 or float64; frame_counts, target_counts (B,) int64; losses, path costs,
+    entropies (B,) float64
+    """
+    batch, frames, targets = cost.shape
+    step_count = steps.frames.shape[0]
+    of_anti_diagonals = empty((batch, depth, frames), "float64")
+    probabilities = empty((batch, step_count, frames * targets) if gradient is not None else (1, 1, 1), str(cost.dtype))
+    end_probabilities = empty((max(ends.frames.shape[0], 1),), "float64")
+    threads = min(common_kernels.THREADS, LANES * math.ceil(min(frames, targets) / LANES))
+    sweeps.forward[batch, threads, stream](
+        cost,
+        frame_counts,
+        target_counts,
+        gamma,
+        operator,
+        steps,
+        starts,
+        ends,
+        depth,
+        of_anti_diagonals,
+        empty((batch, frames, step_count + 1), "float64"),
+        gradient is not None,
+        probabilities,
+        end_probabilities,
+        losses,
+    )
+    if gradient is None:
+        return
+    sweeps.backward[batch, threads, stream](
+        cost,
+        frame_counts,
+        target_counts,
+        steps,
+        starts,
+        ends,
+        depth,
+        of_anti_diagonals,
+        probabilities,
+        end_probabilities,
+        losses,
+        gradient,
+        statistics is not None,
+        *(statistics if statistics is not None else (gradient, losses, losses)),
+    )

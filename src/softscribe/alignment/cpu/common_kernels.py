@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit, prange
 
 from softscribe.alignment.boundaries import BoundaryArrays
-from softscribe.alignment.operator_kernels import information, weigh_all
+from softscribe.alignment.cpu.operator_kernels import information, weigh_all
 from softscribe.alignment.steps import StepArrays
 
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numba import cuda, float32
 
-from softscribe.alignment.cuda_lane_kernels import (
+from softscribe.alignment.cuda.lane_kernels import (
     AHEAD,
     EDGE_CELLS,
     EDGE_ROWS,

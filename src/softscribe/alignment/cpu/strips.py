@@ -6,8 +6,8 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from softscribe.alignment import cpu_strip_kernels as kernels
-from softscribe.alignment.cpu_strip_kernels import LANES, STATE
+from softscribe.alignment.cpu.strip_kernels import LANES, STATE
+from softscribe.alignment.cpu.tile_kernels import align_batch
 
 LARGEST_EXPONENT = 2.0**28
 """Within which the binary exponents of exp(-D / gamma) have to stay."""
@@ -15,8 +15,11 @@ LARGEST_EXPONENT = 2.0**28
 LARGEST_STEP = 2.0**22
 """Within which those of a single cell have to stay."""
 
-BLOCKS_PER_TILE = 8
-"""Blocks of 64 frames in what a thread does between two meetings, if threads share an item."""
+SMALLEST_TILE = 8
+"""Blocks of 64 frames, times 64 targets, that are worth the trouble of sharing an item among threads."""
+
+TILES_PER_THREAD = 3
+"""Rows, and columns, of tiles that a shared item is cut into, per thread: more keep threads busier, fewer make them wait less often."""
 
 
 def strip_soft_dtw(
@@ -29,8 +32,8 @@ def strip_soft_dtw(
 ) -> tuple[Float64[np.ndarray, " B"], Float64[np.ndarray, " B"]]:
     """Return the soft-DTW and the largest magnitude of a cost of every item, and fill `gradient` (all of it) with H if it is wanted.
 
-    The arguments are taken as checked: contiguous arrays, at least one frame and one target, counts within the shape, gamma > 0. The numbers do
-    not depend on the number of threads, on padding or on the other items, to the last bit. One call at a time.
+    The arguments are taken as checked: contiguous arrays, at least one frame and one target, counts within the shape, gamma > 0. The
+    numbers do not depend on the number of threads, on padding or on the other items, to the last bit. One call at a time.
 
     Args:
         weights: of horizontal, vertical and diagonal steps, in [0, inf]; inf blocks.
@@ -40,12 +43,13 @@ def strip_soft_dtw(
         Losses, infinite where no path exists, NaN where the item is out of the kernel's range (`within_range`: its gradient is then
         meaningless), for which costs that are not finite are one reason. Largest magnitudes: infinite or NaN if a cost is.
 
-    Memory: 8 bytes per cell of the items in progress, their targets rounded up to multiples of 64, and 64 KiB per thread (or per 64
-    targets of an item that threads share); nothing is kept.
+    Memory: 8 bytes per cell of the items in progress (one per thread), the targets rounded up to a multiple of 64 and the frames to one
+    plus 64, and 35 KiB per thread, or per 64 targets of an item that threads share. Nothing is kept between calls.
 
     >>> cost = np.array([[[0.0, 2.0], [2.0, 1.0]]], np.float32)
     >>> gradient = np.empty_like(cost)
-    >>> strip_soft_dtw(cost, np.array([2]), np.array([2]), 0.1, (1.0, 1.0, 1.0), gradient)
+    >>> losses, largest = strip_soft_dtw(cost, np.array([2]), np.array([2]), 0.1, (1.0, 1.0, 1.0), gradient)
+    >>> losses.round(3), largest
     (array([1.]), array([2.]))
     >>> gradient.round(3)
     array([[[1., 0.],
@@ -54,14 +58,15 @@ def strip_soft_dtw(
     batch, frames, targets = cost.shape
     threads = numba.get_num_threads()
     strips, blocks = -(-targets // LANES), -(-(frames + LANES - 1) // LANES)
-    shared = batch < threads and strips > 1
+    shared = batch < threads
+    cuts = TILES_PER_THREAD * threads
     rooms, strip_rooms = (batch, strips) if shared else (threads, 1)
     kept = (strips, blocks * LANES) if gradient is not None else (strip_rooms, LANES)
     losses, largest_bits = np.zeros(batch), np.zeros((batch, strips), np.int32)
     with np.errstate(over="ignore"):
         step_weights = np.array(weights, np.float32)
         factors = step_factors(gamma, weights)
-    kernels.align_batch(
+    align_batch(
         cost,
         frame_counts,
         target_counts,
@@ -75,7 +80,8 @@ def strip_soft_dtw(
         np.empty((batch, 0, 0), np.float32) if gradient is None else gradient,
         losses,
         largest_bits,
-        BLOCKS_PER_TILE if shared else 0,
+        -(-strips // cuts) if shared else 0,
+        max(SMALLEST_TILE, -(-(blocks + strips - 1) // cuts)),
     )
     largest = largest_bits.max(axis=1).view(np.float32).astype(np.float64)
     losses[~within_range(largest, frame_counts + target_counts, gamma, weights)] = np.nan

@@ -8,12 +8,16 @@ is arithmetic that a compiler turns into vector instructions.
 There is no zero. The exponent `NEVER` stands for it: so far below all others that a number shifted by the difference is exactly 0. The
 exponents of numbers that occur have to stay within +-2**28; then no sum and no difference overflows, not even with `NEVER`.
 
-Of all "fast math" only `contract` is allowed: it lets a product and a sum become one fused multiply-add, which rounds once, and the remainder
-in `power_of_two` is exact only thus. Anything more would let the compiler cancel the addition that rounds in `nearest_exponent`.
+Of all "fast math" only `contract` is allowed: it lets a product and a sum become one fused multiply-add, which rounds once, and the
+remainder in `power_of_two` is exact only thus. Anything more would let the compiler cancel the addition that rounds in `nearest_exponent`.
 """
+
+from typing import TypeVar
 
 import numpy as np
 from numba import njit
+
+Number = TypeVar("Number", np.int32, np.float32)
 
 COMPILED = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
@@ -35,61 +39,61 @@ P0, P1, P2, P3, P4, P5 = (np.float32(p) for p in (0.693147188, 0.240226508, 0.05
 
 
 @njit(inline="always")
-def larger(a, b):
+def larger(a: Number, b: Number) -> Number:
     return a if a > b else b
 
 
 @njit(inline="always")
-def smaller(a, b):
+def smaller(a: Number, b: Number) -> Number:
     return a if a < b else b
 
 
 @njit(inline="always")
-def bits_of(x):
+def bits_of(x: np.float32) -> np.int32:
     return np.float32(x).view(np.int32)
 
 
 @njit(inline="always")
-def float_of(bits):
+def float_of(bits: np.int32) -> np.float32:
     return np.int32(bits).view(np.float32)
 
 
 @njit(inline="always")
-def magnitude_bits(x):
+def magnitude_bits(x: np.float32) -> np.int32:
     """Return the bits of |x|: they are in the order of the magnitudes, infinity and then NaN being the largest."""
     return np.int32(bits_of(x) & ~SIGN_BIT)
 
 
 @njit(inline="always")
-def nearest_exponent(cost, factor):
+def nearest_exponent(cost: np.float32, factor: np.float32) -> np.int32:
     """Return the integer nearest to cost * factor, which has to be below 2**22 in magnitude."""
     return np.int32(bits_of(cost * factor + ROUNDER) - BITS_OF_ROUNDER)
 
 
 @njit(inline="always")
-def power_of_two(cost, factor, exponent):
+def power_of_two(cost: np.float32, factor: np.float32, exponent: np.int32) -> np.float32:
     """Return 2**(cost * factor - exponent), in [.7, 1.5], where `exponent` is the nearest integer.
 
-    A compiler fuses a product and a sum only where nothing else needs the product. Hence `exponent` has to be computed with another variable
-    of the same value as `factor`, and one that the compiler cannot know to be the same.
+    A compiler fuses a product and a sum only where nothing else needs the product. Hence `exponent` has to be computed with another
+    variable of the same value as `factor`, and one that the compiler cannot know to be the same.
     """
     x = cost * factor - np.float32(exponent)
     return ONE + x * (P0 + x * (P1 + x * (P2 + x * (P3 + x * (P4 + x * P5)))))
 
 
 @njit(inline="always")
-def shifted(mantissa, difference):
+def shifted(mantissa: np.float32, difference: np.int32) -> np.float32:
     """Return mantissa * 2**difference for an integer difference <= 0; exactly 0 from -127 on."""
     return mantissa * float_of(larger(np.int32(difference - SMALLEST_EXPONENT), np.int32(0)) << 23)
 
 
 @njit(inline="always")
-def mantissa_of(x):
+def mantissa_of(x: np.float32) -> np.float32:
     """Return the mantissa, in [1, 2), of a positive float32."""
     return float_of((bits_of(x) & MANTISSA_BITS) | BITS_OF_ONE)
 
 
 @njit(inline="always")
-def exponent_of(x):
+def exponent_of(x: np.float32) -> np.int32:
     """Return the exponent of a positive float32, an integer."""
     return np.int32(np.int32(bits_of(x) - BITS_OF_ONE) >> 23)

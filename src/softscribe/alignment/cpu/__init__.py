@@ -1,0 +1,1 @@
+"""Alignment on the CPU, by Numba."""

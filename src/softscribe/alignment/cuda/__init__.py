@@ -1,0 +1,1 @@
+"""Alignment on GPUs, by Numba-CUDA. Nothing here is imported before a tensor on a GPU comes."""
