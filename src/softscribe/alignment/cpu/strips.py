@@ -18,6 +18,8 @@ LARGEST_STEP = 2.0**22
 SMALLEST_TILE = 8
 """Blocks of 64 frames, times 64 targets, that are worth the trouble of sharing an item among threads."""
 
+CACHE_LINE_BYTES = 64
+
 TILES_PER_THREAD = 3
 """Rows, and columns, of tiles that a shared item is cut into, per thread: more keep threads busier, fewer make them wait less often."""
 
@@ -73,10 +75,10 @@ def strip_soft_dtw(
         gamma,
         np.stack((factors, factors)),
         step_weights,
-        np.empty((rooms, frames, 3), np.float32),
-        np.empty((rooms, strip_rooms, 3, STATE), np.float32),
-        np.empty((rooms, strip_rooms, 2 * LANES * LANES), np.float32),
-        np.empty((rooms, *kept, 2 * LANES), np.float32),
+        aligned_empty((rooms, frames, 3)),
+        aligned_empty((rooms, strip_rooms, 3, STATE)),
+        aligned_empty((rooms, strip_rooms, 2 * LANES * LANES)),
+        aligned_empty((rooms, *kept, 2 * LANES)),
         np.empty((batch, 0, 0), np.float32) if gradient is None else gradient,
         losses,
         largest_bits,
@@ -86,6 +88,18 @@ def strip_soft_dtw(
     largest = largest_bits.max(axis=1).view(np.float32).astype(np.float64)
     losses[~within_range(largest, frame_counts + target_counts, gamma, weights)] = np.nan
     return losses, largest
+
+
+def aligned_empty(shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
+    """Return scratch that begins where a cache line does: NumPy's own begins 16 bytes behind, and every vector would lie in two.
+
+    >>> aligned_empty((3, 5)).ctypes.data % CACHE_LINE_BYTES
+    0
+    """
+    size = 4 * math.prod(shape)
+    memory = np.empty(size + CACHE_LINE_BYTES, np.uint8)
+    offset = -memory.ctypes.data % CACHE_LINE_BYTES
+    return memory[offset : offset + size].view(np.float32).reshape(shape)
 
 
 def step_factors(gamma: float, weights: tuple[float, float, float]) -> Float32[np.ndarray, "4"]:
