@@ -29,9 +29,9 @@ def batch(frames: int, labels: int, classes: int, seed: int = 0, items: int = 5)
     return logits, targets, frame_counts, target_counts
 
 
-def torch_loss(log_probs, labels, frame_counts, target_counts, blank: int = 0) -> torch.Tensor:
+def torch_loss(log_probs, labels, frame_counts, target_counts, blank: int = 0, reduction: str = "none") -> torch.Tensor:
     return torch.nn.functional.ctc_loss(
-        log_probs.nan_to_num(-1.0).transpose(0, 1), labels.clamp(min=0), frame_counts, target_counts, blank=blank, reduction="none"
+        log_probs.nan_to_num(-1.0).transpose(0, 1), labels.clamp(min=0), frame_counts, target_counts, blank=blank, reduction=reduction
     )
 
 
@@ -50,6 +50,14 @@ def test_losses_are_torchs_and_so_are_gradients_at_the_logits(frames, labels, cl
             gradients.append(given.grad.double())
         torch.testing.assert_close(*found, rtol=value_tolerance, atol=value_tolerance)
         torch.testing.assert_close(*gradients, rtol=0, atol=gradient_tolerance)
+
+
+def test_the_mean_of_torch_is_over_losses_per_label():
+    logits, labels, *counts = batch(40, 12, 6)
+    assert 0 in counts[1]
+    log_probs = logits.log_softmax(dim=2)
+    ours = (ctc_loss(log_probs, labels, *counts) / counts[1].clamp(min=1)).mean()
+    torch.testing.assert_close(ours, torch_loss(log_probs, labels, *counts, reduction="mean"), rtol=1e-11, atol=0)
 
 
 @pytest.mark.parametrize("blank", [0, 2, 4])

@@ -39,7 +39,7 @@ def test_it_is_the_definition(cost_function, weights):
     x, y = sequences(3, 7, 5, 2)
     options = {"gamma": 0.7, "weights": weights}
     terms = [reference_soft_dtw(cost_function(*pair), **options) for pair in ((x, y), (x, x), (y, y))]
-    torch.testing.assert_close(soft_dtw_divergence(x, y, cost_function, **options), terms[0] - (terms[1] + terms[2]) / 2)
+    torch.testing.assert_close(soft_dtw_divergence(x, y, cost_function=cost_function, **options), terms[0] - (terms[1] + terms[2]) / 2)
 
 
 @pytest.mark.parametrize("gamma", [0.01, 1.0, 100.0])
@@ -47,12 +47,10 @@ def test_it_is_the_definition(cost_function, weights):
 @pytest.mark.parametrize("cost_function", COSTS)
 def test_zero_and_stationary_between_equals_and_symmetric(cost_function, weights, gamma):
     x, y = sequences(4, 6, 6, 3)
-    options = {"gamma": gamma, "weights": weights}
-    torch.testing.assert_close(
-        soft_dtw_divergence(x, y, cost_function, **options), soft_dtw_divergence(y, x, cost_function, **options), rtol=1e-9, atol=1e-9
-    )
+    options = {"gamma": gamma, "weights": weights, "cost_function": cost_function}
+    torch.testing.assert_close(soft_dtw_divergence(x, y, **options), soft_dtw_divergence(y, x, **options), rtol=1e-9, atol=1e-9)
     same = x.clone().requires_grad_()
-    losses = soft_dtw_divergence(same, x, cost_function, **options)
+    losses = soft_dtw_divergence(same, x, **options)
     assert float(losses.detach().abs().max()) < 1e-10 * (1 + gamma)
     losses.sum().backward()
     # the absolute value has a kink there, torch's derivative of which is 0
@@ -69,8 +67,22 @@ def test_never_seen_below_zero(cost_function, weights):
                     x, y = sequences(50, *lengths, outputs, scale)
                     if lengths[0] == lengths[1]:
                         y[25:] = x[25:] + 0.01 * y[25:]
-                    lowest = float(soft_dtw_divergence(x, y, cost_function, gamma=gamma, weights=weights).min())
+                    lowest = float(soft_dtw_divergence(x, y, cost_function=cost_function, gamma=gamma, weights=weights).min())
                     assert lowest >= -1e-12 * (1 + gamma)
+
+
+@pytest.mark.parametrize(("diagonal", "wanted"), [(0, -0.0684), (1, 1.723)])
+def test_cheap_diagonals_bring_it_below_zero_and_are_refused(diagonal, wanted):
+    x, y = (torch.tensor(values, dtype=torch.float64).reshape(1, 3, 1) for values in ([1, -2, 0], [1, -1, 1]))
+    options = {"gamma": 1.0, "weights": StepWeights(diagonal=diagonal)}
+    between, *within = (reference_soft_dtw(squared_error_cost(*pair), **options) for pair in ((x, y), (x, x), (y, y)))
+    divergence = (between - sum(within) / 2).item()
+    assert divergence == pytest.approx(wanted, rel=1e-3)
+    if divergence >= 0:
+        assert soft_dtw_divergence(x, y, **options).item() == pytest.approx(divergence)
+    else:
+        with pytest.raises(ValueError, match=r"weights: .*negative.*Remedy"):
+            soft_dtw_divergence(x, y, **options)
 
 
 def test_soft_dtw_is_minimised_elsewhere_and_the_divergence_is_not():
@@ -93,15 +105,15 @@ def test_finite_differences_and_padding(cost_function):
         padded_x[item, counts[0][item] :] = torch.nan
         padded_y[item, counts[1][item] :] = torch.inf
     arguments = padded_x.requires_grad_(), padded_y.requires_grad_()
-    losses = soft_dtw_divergence(*arguments, cost_function, *counts, gamma=0.5)
+    losses = soft_dtw_divergence(*arguments, *counts, cost_function=cost_function, gamma=0.5)
     alone = [
-        soft_dtw_divergence(x[b : b + 1, :n], y[b : b + 1, :m], cost_function, gamma=0.5)
+        soft_dtw_divergence(x[b : b + 1, :n], y[b : b + 1, :m], cost_function=cost_function, gamma=0.5)
         for b, (n, m) in enumerate(zip(counts[0].tolist(), counts[1].tolist(), strict=True))
     ]
     torch.testing.assert_close(losses, torch.cat(alone))
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(losses.sum(), arguments))
     whole = x.requires_grad_(), y.requires_grad_()
-    assert torch.autograd.gradcheck(lambda *given: soft_dtw_divergence(*given, cost_function, *counts, gamma=0.5), whole)
+    assert torch.autograd.gradcheck(lambda *given: soft_dtw_divergence(*given, *counts, cost_function=cost_function, gamma=0.5), whole)
 
 
 def test_float32_passes_the_check_of_symmetry():
@@ -111,28 +123,38 @@ def test_float32_passes_the_check_of_symmetry():
 
 
 X, Y = sequences(2, 5, 4, 3)
-SHIFTED = X.clone()
-SHIFTED[1, 2] = 0
+WITH_ZEROS = X.clone()
+WITH_ZEROS[1, 2] = 0
+
+
+def shifted_cost(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return squared_error_cost(x, y) + 1
+
+
+def one_way_cost(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return (x[:, :, None] - y[:, None]).relu().sum(dim=3)
 
 
 @pytest.mark.usefixtures("without_shape_types")
 @pytest.mark.parametrize(
     ("arguments", "options", "words"),
     [
-        ((X, Y, bce_cost), {}, "cost_function: bce_cost compares logits and targets.*Remedy"),
-        ((X, Y, negative_log_probability_cost), {}, "cost_function: negative_log_probability_cost compares.*Remedy"),
-        ((X, Y, lambda x, y: squared_error_cost(x, y) + 1), {}, "cost_function: item 0 of x costs 1 between vector 0 and itself.*Remedy"),
-        ((X, Y, lambda x, y: (x[:, :, None] - y[:, None]).relu().sum(dim=3)), {}, "cost_function: not symmetric for item 0 of x.*Remedy"),
-        ((SHIFTED, Y, cosine_cost), {}, "cost_function: item 1 of x costs 1 between vector 2 and itself.*zeros"),
+        ((X, Y), {"cost_function": bce_cost}, "cost_function: bce_cost compares logits and targets.*Remedy"),
+        ((X, Y), {"cost_function": negative_log_probability_cost}, "cost_function: negative_log_probability_cost compares.*Remedy"),
+        ((X, Y), {"cost_function": shifted_cost}, "cost_function: item 0 of x costs 1 between vector 0 and itself.*Remedy"),
+        ((X, Y), {"cost_function": one_way_cost}, "cost_function: not symmetric for item 0 of x.*Remedy"),
+        ((WITH_ZEROS, Y), {"cost_function": cosine_cost}, "cost_function: item 1 of x costs 1 between vector 2 and itself.*zeros"),
         ((X, Y[0]), {}, "y: shape.*Remedy"),
         ((X, Y[:, :, :2]), {}, "frames, targets: shapes.*Remedy"),
-        ((X, Y, squared_error_cost, torch.tensor([5, 6])), {}, "frame_counts: item 1 has 6.*Remedy"),
-        ((X, Y, squared_error_cost, None, torch.tensor([4, 0])), {}, "target_counts: item 1 has 0.*Remedy"),
-        ((X, Y, squared_error_cost, None, torch.tensor([4.0, 1.0])), {}, "target_counts: torch.float32.*Remedy"),
+        ((X, Y, torch.tensor([5, 6])), {}, "frame_counts: item 1 has 6.*Remedy"),
+        ((X, Y, None, torch.tensor([4, 0])), {}, "target_counts: item 1 has 0.*Remedy"),
+        ((X, Y, None, torch.tensor([4.0, 1.0])), {}, "target_counts: torch.float32.*Remedy"),
         ((X, Y), {"operator": "sparse"}, 'operator: "sparse".*Remedy'),
         ((X, Y), {"gamma": 0.0}, "gamma: 0.0.*Remedy"),
         ((X, Y), {"weights": StepWeights(horizontal=0.1)}, "weights: .*horizontal=0.1.*Remedy"),
         ((X, Y), {"weights": StepWeights(horizontal=math.inf)}, "weights: .*horizontal=inf.*Remedy"),
+        ((X, Y), {"weights": StepWeights(diagonal=0.9)}, "weights: .*diagonal=0.9.*negative.*Remedy"),
+        ((X, Y), {"weights": StepWeights(horizontal=0.1, vertical=0.1, diagonal=0)}, "weights: .*diagonal=0.*negative.*Remedy"),
         ((X, Y), {"steps": (Step(1, 1), Step(2, 1))}, "steps, boundaries: .*Remedy"),
         ((X, Y), {"boundaries": Subsequence(frames="both")}, "steps, boundaries: .*Remedy"),
     ],

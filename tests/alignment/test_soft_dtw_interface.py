@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from softscribe.alignment import EQUAL_WEIGHTS, SoftDTW, StepWeights, align, expected_alignment, soft_dtw
+from softscribe.alignment import EQUAL_WEIGHTS, SoftDTW, StepWeights, align, bce_cost, expected_alignment, soft_dtw
 from softscribe.alignment.cpu import common_kernels
 
 
@@ -65,19 +66,56 @@ def test_values_without_gradient():
 
 
 def test_backward_may_be_called_again():
-    cost = random_cost(2, 6, 6).requires_grad_()
+    """The first time gives its memory away, and may be changed by whoever has it; the second time is as good."""
+    cost, shares = random_cost(2, 9, 5).requires_grad_(), torch.tensor([1.0, -3.0])
+    losses = soft_dtw(cost)
+    (first,) = torch.autograd.grad((losses * shares).sum(), cost, retain_graph=True)
+    expected = first.clone()
+    first.zero_()
+    for _ in range(2):
+        (again,) = torch.autograd.grad((losses * shares).sum(), cost, retain_graph=True)
+        torch.testing.assert_close(again, expected, rtol=0, atol=0)
+    (losses * shares).sum().backward(retain_graph=True)
+    (losses * shares).sum().backward()
+    torch.testing.assert_close(cost.grad, 2 * expected)
+
+
+TOTALS = {"sum": lambda losses: losses.sum(), "squares": lambda losses: (losses**2).sum()}
+
+
+def of_logits(logits: torch.Tensor) -> torch.Tensor:
+    return soft_dtw(bce_cost(logits, random_cost(2, 5, 4, seed=1)))
+
+
+@pytest.mark.parametrize("total", TOTALS.values(), ids=TOTALS)
+@pytest.mark.parametrize("losses_of", [soft_dtw, of_logits])
+def test_a_second_derivative_is_refused_and_not_silently_wrong(losses_of, total):
+    given = random_cost(2, 6, 4).requires_grad_()
+    (alone,) = torch.autograd.grad(total(losses_of(given)), given)
+    (gradient,) = torch.autograd.grad(total(losses_of(given)), given, create_graph=True)
+    assert torch.equal(gradient, alone)
+    for differentiate in (lambda loss: torch.autograd.grad(loss, given, retain_graph=True), lambda loss: loss.backward(retain_graph=True)):
+        for loss in (gradient.sum(), (gradient**2).sum() + given.sum()):
+            with pytest.raises(ValueError, match=r"second derivatives.*Remedy"):
+                differentiate(loss)
+    assert given.grad is None
+
+
+def test_so_it_is_in_what_the_losses_are_multiplied_by():
+    cost, factor = random_cost(2, 6, 4).requires_grad_(), torch.tensor(2.0, requires_grad=True)
+    (gradient,) = torch.autograd.grad(factor * soft_dtw(cost).sum(), cost, create_graph=True)
+    with pytest.raises(ValueError, match=r"second derivatives.*Remedy"):
+        torch.autograd.grad(gradient.sum() + factor**2, factor)
+
+
+def test_backward_may_make_a_graph_that_nobody_differentiates():
+    cost = random_cost(2, 6, 4).requires_grad_()
     loss = soft_dtw(cost).sum()
-    loss.backward(retain_graph=True)
-    once = cost.grad.clone()
-    loss.backward()
-    torch.testing.assert_close(cost.grad, 2 * once)
-
-
-def test_a_second_derivative_is_refused():
-    cost = random_cost(1, 4, 4).requires_grad_()
-    (gradient,) = torch.autograd.grad((soft_dtw(cost) ** 2).sum(), cost, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        gradient.sum().backward()
+    (gradient,) = torch.autograd.grad(loss, cost, create_graph=True)
+    (again,) = torch.autograd.grad(loss, cost)
+    assert gradient.requires_grad
+    torch.testing.assert_close(gradient.detach(), align(cost).gradient)
+    torch.testing.assert_close(again, align(cost).gradient)
 
 
 def test_an_empty_batch_has_no_losses():
@@ -96,6 +134,22 @@ def test_the_module_is_the_function():
     assert torch.equal(module(cost, *counts), soft_dtw(cost, *counts, gamma=0.3, weights=weights))
     assert "gamma=0.3" in repr(module)
     assert list(module.parameters()) == []
+
+
+@pytest.mark.usefixtures("without_shape_types")
+def test_the_gamma_of_the_module_may_be_set_anew():
+    cost, weights = random_cost(2, 7, 5), StepWeights(horizontal=0.5, diagonal=2)
+    module = SoftDTW(gamma=10, weights=weights)
+    for gamma in (3.0, 1, 0.1):
+        module.gamma = gamma
+        assert module.gamma == gamma
+        assert f"gamma={gamma}" in repr(module)
+        assert torch.equal(module(cost), soft_dtw(cost, gamma=gamma, weights=weights))
+    for bad in (0, -1.0, math.nan, math.inf, True, "1", None, torch.tensor(1.0)):
+        with pytest.raises(ValueError, match=r"gamma: .*Remedy"):
+            module.gamma = bad
+    assert module.gamma == 0.1
+    assert torch.equal(module(cost), soft_dtw(cost, gamma=0.1, weights=weights))
 
 
 def test_training_on_the_loss_finds_the_path():
@@ -140,6 +194,54 @@ print(seen, numba.get_num_threads())
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**os.environ, "NUMBA_NUM_THREADS": "4"}
     )
     assert run.stdout.strip() == "[2, 4] 4"
+
+
+FORKS = """
+import os, signal, sys
+import numba, torch
+from softscribe.alignment import soft_dtw
+from softscribe.alignment.cpu import backend
+
+cost = torch.tensor([[[frame * target % 7.0 for target in range(30)] for frame in range(40)]] * 2)
+if "torch first" in sys.argv:
+    torch.ones(1000, 1000).cos()
+
+def in_a_child():
+    with backend._kernel_lock:  # as if another thread of the parent were aligning
+        child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        try:
+            print(soft_dtw(cost).tolist(), flush=True)
+        except RuntimeError as error:
+            print(error, flush=True)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+in_a_child()
+print(soft_dtw(cost).tolist(), flush=True)
+in_a_child()
+print(soft_dtw(cost).tolist())
+print(numba.threading_layer())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+@pytest.mark.parametrize(("layer", "arguments"), [("default", []), ("default", ["torch first"]), ("workqueue", ["torch first"])])
+def test_forked_processes_align_or_say_why_they_cannot(layer, arguments):
+    """GNU OpenMP ends a process without a word, or lets it wait forever, that was forked from one with threads of it."""
+    soft_dtw(torch.zeros(1, 40, 30))  # children are given the time to load kernels, not to compile them
+    environment = {**os.environ, "NUMBA_THREADING_LAYER": layer}
+    run = subprocess.run([sys.executable, "-c", FORKS, *arguments], capture_output=True, text=True, timeout=200, env=environment)
+    assert run.returncode == 0, run.stderr
+    *before, alone, after, code, again, layer_found = run.stdout.splitlines()
+    assert before == [alone, "0"]
+    assert again == alone
+    assert code == "0"
+    if layer_found == "omp":
+        assert re.search("forked.*Remedy", after)
+    else:
+        assert after == alone
 
 
 def test_the_kernels_run_without_the_lock_of_python_and_are_kept_on_disk():

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 
 from all_paths import Truth
-from drawn_problems import BOUNDARIES, STEP_SETS, Problem, per_cell, problems, random_costs
+from drawn_problems import BOUNDARIES, STEP_SETS, Problem, fits, per_cell, problems, random_costs
 from softscribe.alignment import (
+    FIXED,
     TWO_ONE_STEPS,
     Alignment,
     BoundaryCell,
@@ -23,6 +24,8 @@ from softscribe.alignment import (
     hard_path,
     soft_dtw,
 )
+from softscribe.alignment.cpu import common_kernels
+from softscribe.alignment.problem import Problem as AlignmentProblem
 
 WEIGHTED_STEPS = (Step(1, 0, 0.5), Step(0, 1, 0.8, 0.1), Step(1, 1, 1.7))
 
@@ -122,6 +125,71 @@ def test_named_weights_are_shorthand():
         torch.testing.assert_close(one, other)
 
 
+def numbers_everywhere(number) -> list[dict]:
+    """Options with a number in every place that takes one."""
+    steps = (Step(1, 0, number(0.5), number(-1.5)), Step(0, 1, number(2)), Step(1, 1, number(1), number(3)))
+    start = (BoundaryCell(0, 0, weight=number(1.5), cost=number(-2.5)), BoundaryCell(0, 1, number(1)))
+    return [
+        {"steps": steps},
+        {"steps": steps, "boundaries": Subsequence(frames="both", targets="both")},
+        {"steps": steps, "boundaries": BoundaryCells(start=start, end=(BoundaryCell(-1, -1, number(0), number(1.5)),))},
+        {"weights": StepWeights(horizontal=number(0.5), vertical=number(1), diagonal=number(2))},
+        {"gamma": number(1.5)},
+    ]
+
+
+@pytest.mark.usefixtures("without_shape_types")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("number", [np.float16, np.float32, np.float64, np.int64, np.uint8, np.longdouble])
+def test_numbers_of_numpy_are_numbers(number, dtype):
+    def rounded(value: float) -> float:
+        return float(number(max(value, 0) if number is np.uint8 else value))
+
+    cost = random_costs(2, 6, 5).to(dtype)
+    given = numbers_everywhere(lambda value: number(rounded(value)))
+    for ours, theirs in zip(given, numbers_everywhere(rounded), strict=True):
+        assert torch.equal(soft_dtw(cost, **ours), soft_dtw(cost, **theirs))
+        for one, other in zip(align(cost, **ours), align(cost, **theirs), strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.usefixtures("without_shape_types")
+@pytest.mark.parametrize("number", [np.float16, np.float32, np.float64])
+def test_infinities_of_numpy_block(number):
+    infinity = number(math.inf)
+    cost = torch.zeros(1, 4, 3)
+    wanted = soft_dtw(cost, weights=StepWeights(diagonal=math.inf))
+    assert torch.equal(soft_dtw(cost, weights=StepWeights(diagonal=infinity)), wanted)
+    for blocked in (Step(1, 1, infinity), Step(1, 1, 1, infinity)):
+        assert blocked.is_blocked
+        torch.testing.assert_close(soft_dtw(cost, steps=(Step(1, 0), Step(0, 1), blocked)), wanted)
+
+
+OPEN_SETS = [name for name, advances in STEP_SETS.items() if {(1, 0), (0, 1)} <= set(advances)]
+WITHOUT_PATH = {
+    "backwards": BoundaryCells(start=(BoundaryCell(1, 0, weight=1),), end=(BoundaryCell(0, -1, weight=0),)),
+    "outside": BoundaryCells(start=(BoundaryCell(3, 0, weight=1),)),
+}
+CLOSED_SOMEWHERE = torch.tensor([math.inf, 1, 1, 1, 1])[:, None]
+
+
+@pytest.mark.parametrize("boundaries", [*BOUNDARIES.values(), *WITHOUT_PATH.values()], ids=[*BOUNDARIES, *WITHOUT_PATH])
+@pytest.mark.parametrize("name", STEP_SETS)
+def test_problems_that_always_have_a_path_have_one_at_every_size(name, boundaries):
+    plain = tuple(Step(*advance) for advance in STEP_SETS[name])
+    closed = [(math.inf, 0.0), (0.0, math.inf), (CLOSED_SOMEWHERE, 0.0), (1.0, CLOSED_SOMEWHERE), (CLOSED_SOMEWHERE.T, 0.0)]
+    variants = [plain, *((*plain[:s], Step(*STEP_SETS[name][s], *terms), *plain[s + 1 :]) for s in range(len(plain)) for terms in closed)]
+    sizes = list(itertools.product(range(1, 6), repeat=2))
+    for steps in variants:
+        if fits(steps, boundaries):
+            problem = AlignmentProblem(steps=steps, boundaries=boundaries)
+            arrays = problem.arrays((len(sizes), 5, 5), *zip(*sizes, strict=True))
+            if problem.always_has_path:
+                assert all(common_kernels.reachable(item, *size, *arrays) for item, size in enumerate(sizes))
+    fixed_or_part = boundaries == BOUNDARIES["fixed"] or isinstance(boundaries, Subsequence)
+    assert AlignmentProblem(steps=plain, boundaries=boundaries).always_has_path == (name in OPEN_SETS and fixed_or_part)
+
+
 def backtracked(cost: np.ndarray) -> tuple[float, list[list[int]]]:
     """Classical DTW as in every textbook."""
     frames, targets = cost.shape
@@ -172,6 +240,27 @@ def test_the_hard_path_is_a_path_and_the_cheapest(problem):
         cheapest = min(map(graph.path_cost, paths))
         same_cells = [graph.path_cost(path) for path in paths if [cell for cell, _, _ in path[:-1]] == as_listed]
         assert min(same_cells) == pytest.approx(cheapest, abs=1e-9)
+
+
+PATH_STEPS = {
+    "2-1": TWO_ONE_STEPS,
+    "classical": StepWeights().steps(),
+    "skipping targets within a frame": (Step(0, 1), Step(0, 2), Step(1, 0)),
+    "skipping frames within a target": (Step(2, 0), Step(0, 1), Step(1, 0)),
+}
+
+
+@pytest.mark.parametrize("steps", PATH_STEPS.values(), ids=PATH_STEPS)
+@pytest.mark.parametrize("boundaries", [FIXED, Subsequence(frames="both", targets="both", compensated=False)])
+def test_the_cells_of_a_hard_path_come_in_its_order(steps, boundaries):
+    counts = torch.tensor([12, 9, 1, 7]), torch.tensor([9, 9, 1, 11])
+    for seed in range(5):
+        cost = random_costs(4, 12, 11, seed=seed)
+        for cells, last in zip(hard_path(cost, *counts, steps=steps, boundaries=boundaries), zip(*counts, strict=True), strict=True):
+            assert {tuple(step) for step in cells.diff(dim=0).tolist()} <= {(step.frames, step.targets) for step in steps}
+            if boundaries == FIXED:
+                assert cells[0].tolist() == [0, 0]
+                assert (cells[-1] + 1).tolist() == list(last)
 
 
 FRAME_COUNTS, TARGET_COUNTS = torch.tensor([9, 6]), torch.tensor([7, 6])

@@ -59,6 +59,8 @@ class BoundaryCell:
             value = getattr(self, name)
             if not lowest <= number_or_nan(value) < math.inf or value == -math.inf:
                 raise ValueError(f"{name}: {value!r}. Remedy: a finite number{', at least 0' if name == 'weight' else ''}.")
+            if not isinstance(value, int | float):
+                object.__setattr__(self, name, float(value))  # of NumPy, say
 
 
 @runtime_checkable

@@ -91,7 +91,7 @@ def check_reachable(frame_counts: Tensor, target_counts: Tensor, problem: Proble
     Traceback (most recent call last):
     ValueError: cost: item 0, 9 frames by 3 targets, has no path: its steps advance 0.5 to 2 frames per target, ... needs 4. Remedy: ...
     """
-    if problem.is_classical and not math.isinf(problem.weights.horizontal) and not math.isinf(problem.weights.vertical):
+    if problem.always_has_path:
         return
     seen: set[tuple[int, int]] = set()
     for item, size in enumerate(zip(frame_counts.tolist(), target_counts.tolist(), strict=True)):

@@ -1,4 +1,4 @@
-"""What the paths of an alignment look like: their mean, their spread, the best one, and the targets that they amount to.
+"""What the paths of an alignment look like: their mean, their spread, and the best one.
 
 All of these are values: no gradient flows through them. Options and errors are those of `soft_dtw`.
 """
@@ -85,5 +85,4 @@ def hard_path(
     [[0, 0], [1, 0], [2, 1]]
     """
     result = align(cost, frame_counts, target_counts, operator="hard", weights=weights, steps=steps, boundaries=boundaries)
-    cells = (item.nonzero() for item in result.expected_alignment)
-    return [path[path.sum(dim=1).argsort()] for path in cells]  # frame + target grows with every step
+    return [item.nonzero() for item in result.expected_alignment]  # by frame, then target: as a path goes

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from softscribe.alignment.boundaries import FIXED, Boundaries, BoundaryArrays, boundary_arrays
+from torch import Tensor
+
+from softscribe.alignment.boundaries import FIXED, Boundaries, BoundaryArrays, Subsequence, boundary_arrays
 from softscribe.alignment.operators import Operator, check_operator
 from softscribe.alignment.steps import EQUAL_WEIGHTS, Step, StepArrays, StepWeights, step_arrays
 
@@ -53,6 +55,16 @@ class Problem:
     def is_classical(self) -> bool:
         """Whether the classical three steps, softmin and fixed ends are all there is, so that the fast kernels can take it."""
         return self.steps is None and self.operator == "soft" and self.boundaries == FIXED
+
+    @property
+    def always_has_path(self) -> bool:
+        """Whether items of any size have a path, as is plain if steps to the next frame and to the next target are open everywhere."""
+        open_everywhere = {
+            (step.frames, step.targets)
+            for step in self.path_steps
+            if not step.is_blocked and not isinstance(step.weight, Tensor) and not isinstance(step.cost, Tensor)
+        }
+        return {(1, 0), (0, 1)} <= open_everywhere and (self.boundaries == FIXED or isinstance(self.boundaries, Subsequence))
 
     def arrays(self, shape: tuple[int, ...], frame_counts: Sequence[int], target_counts: Sequence[int]) -> ProblemArrays:
         """Lay out the problem for a cost matrix of `shape` (B, N, M) with items of these sizes.

@@ -17,7 +17,7 @@ class Alignment(NamedTuple):
     gradient: Float[Tensor, "B N M"]
     """H, the derivative of an item's loss in its costs; 0 in padding."""
     expected_alignment: Float[Tensor, "B N M"]
-    """E, the probability that a path passes a cell; 0 in padding."""
+    """E, the probability that a path passes a cell; 0 in padding. For the operator "smooth" no probability: values leave [0, 1]."""
     expected_path_cost: Float[Tensor, " B"]
     """The mean of the paths' costs: <C, H>, and what steps and boundaries add."""
     path_entropy: Float[Tensor, " B"]

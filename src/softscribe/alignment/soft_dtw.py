@@ -29,12 +29,12 @@ here, as in ddtw, it costs 1 x C. Losses are per item and not divided by a numbe
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from softscribe.alignment import backends, checks
 from softscribe.alignment.boundaries import FIXED, Boundaries
@@ -95,7 +95,7 @@ def soft_dtw(
 
 
 class SoftDTW(torch.nn.Module):
-    """`soft_dtw` as a module; its options are those of the function.
+    """`soft_dtw` as a module; its options are those of the function. `gamma` may be set anew, as a schedule does.
 
     Shape: cost (B, N, M), frame_counts and target_counts (B,) or None -> losses (B,)
 
@@ -117,6 +117,15 @@ class SoftDTW(torch.nn.Module):
         self.validate = validate
         self.problem = Problem(gamma=gamma, weights=weights, steps=steps, boundaries=boundaries, operator=operator)
 
+    @property
+    def gamma(self) -> float:
+        """Temperature of the minimum."""
+        return self.problem.gamma
+
+    @gamma.setter
+    def gamma(self, gamma: float) -> None:
+        self.problem = replace(self.problem, gamma=gamma)
+
     def forward(
         self,
         cost: Float[Tensor, "B N M"],
@@ -130,19 +139,41 @@ class SoftDTW(torch.nn.Module):
 
 
 class _SoftDTWFunction(torch.autograd.Function):
-    """The gradient is computed along with the value, while the step probabilities are at hand: only H is kept for the way back."""
+    """The gradient is computed along with the value, while the step probabilities are at hand: only H is kept for the way back.
+
+    There it is scaled in place and given away, since fresh memory costs as much time as a sweep. Whoever goes back twice (retain_graph)
+    has it computed anew.
+    """
 
     @staticmethod
     def forward(ctx: Any, cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, validate: bool) -> Tensor:
         losses, gradient = backends.losses_and_gradient(
             cost, frame_counts, target_counts, problem, gradient_wanted=ctx.needs_input_grad[0], validate=validate
         )
-        ctx.cost_dtype = cost.dtype
-        ctx.save_for_backward(gradient)
+        ctx.save_for_backward(cost, frame_counts, target_counts)
+        ctx.problem, ctx.gradient = problem, gradient
         return losses
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return (gradients[0][:, None, None] * gradient).to(ctx.cost_dtype), None, None, None, None
+        cost, *counts = ctx.saved_tensors
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:
+            _, gradient = backends.losses_and_gradient(cost.detach(), *counts, ctx.problem, gradient_wanted=True, validate=False)
+        gradient.mul_(gradients[0].detach()[:, None, None])
+        return _DifferentiableOnce.apply(gradient.to(cost.dtype), cost), None, None, None, None
+
+
+class _DifferentiableOnce(torch.autograd.Function):
+    """Pass a gradient on as something that depends on the cost: to differentiate it is an error, which would else be a silent 0."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, cost: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        raise ValueError(
+            "soft_dtw: second derivatives are not supported; this one would go through the gradient of its losses. "
+            "Remedy: leave out create_graph=True, or softscribe.alignment.reference, which is slow."
+        )

@@ -55,9 +55,12 @@ class Step:
                     raise ValueError(f"{name}: {value.dtype} is not computed with. Remedy: {name}.float().")
                 if value.requires_grad:
                     raise ValueError(f"{name}: requires a gradient, but steps are constants. Remedy: {name}.detach().")
-            elif not number_or_nan(value) >= lowest or value == -math.inf:
+            elif not (number := number_or_nan(value)) >= lowest or number == -math.inf:
                 kind = "a number of at least 0" if lowest == 0 else "a finite number"
                 raise ValueError(f"{name}: {value!r}. Remedy: {kind}, or math.inf to block the step.")
+
+            elif not isinstance(value, int | float):
+                object.__setattr__(self, name, number)  # of NumPy, say
 
     @property
     def is_blocked(self) -> bool:
@@ -97,6 +100,8 @@ class StepWeights:
     def __post_init__(self) -> None:
         for field in fields(self):
             weight = getattr(self, field.name)
+            if not isinstance(weight, int | float):
+                object.__setattr__(self, field.name, number_or_nan(weight))  # of NumPy, say
             if not number_or_nan(weight) >= 0:
                 raise ValueError(
                     f"{field.name}: the weight {weight!r} is not a number >= 0. Remedy: 0 or more, or math.inf to block the step."

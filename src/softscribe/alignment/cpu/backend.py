@@ -1,6 +1,7 @@
 """Alignment on the CPU: which kernel, with what scratch, on how many threads."""
 
 import math
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,16 @@ all go one way reaches 5e-5."""
 
 # Where Numba finds neither TBB nor OpenMP, its thread pool ends the process if two threads call it at once. A call uses all cores anyway.
 _kernel_lock = threading.Lock()
+_threads_started = _threads_lost = False
+
+
+def _after_fork() -> None:
+    global _kernel_lock, _threads_lost
+    _kernel_lock = threading.Lock()  # another thread of the parent may have held the old one
+    _threads_lost = _threads_started and numba.threading_layer() == "omp"
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def losses_and_gradient(
@@ -32,11 +43,13 @@ def losses_and_gradient(
     Shape: cost (B, N, M); frame_counts, target_counts (B,) int64 -> (B,), (B, N, M), float64 for a float64 cost, else float32
     """
     checks.check_count_values(cost, frame_counts, target_counts)
-    arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
-    checks.check_reachable(frame_counts, target_counts, problem, arrays)
     if problem.is_classical and cost.dtype != torch.float64:
+        if not problem.always_has_path:  # the layout takes its time
+            checks.check_reachable(frame_counts, target_counts, problem, _arrays(cost, frame_counts, target_counts, problem))
         losses, gradient = _run_strips(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted)
     else:
+        arrays = _arrays(cost, frame_counts, target_counts, problem)
+        checks.check_reachable(frame_counts, target_counts, problem, arrays)
         checks.check_finite(cost, frame_counts, target_counts)
         common = _run_common(cost, frame_counts, target_counts, problem, arrays, gradient_wanted=gradient_wanted, statistics_wanted=False)
         losses, gradient = common.losses, common.gradient
@@ -51,7 +64,7 @@ def align(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Pr
     """
     checks.check_count_values(cost, frame_counts, target_counts)
     checks.check_finite(cost, frame_counts, target_counts)
-    arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
+    arrays = _arrays(cost, frame_counts, target_counts, problem)
     checks.check_reachable(frame_counts, target_counts, problem, arrays)
     result = _run_common(cost, frame_counts, target_counts, problem, arrays, gradient_wanted=True, statistics_wanted=True)
     checks.check_losses(result.losses)
@@ -80,7 +93,7 @@ def _run_strips(
     beyond = (losses.isnan() | (torch.minimum(frame_counts, target_counts) < THINNEST)).nonzero()[:, 0]
     if len(beyond):
         frame_counts, target_counts = frame_counts[beyond], target_counts[beyond]
-        arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
+        arrays = _arrays(cost, frame_counts, target_counts, problem)
         common = _run_common(
             cost[beyond], frame_counts, target_counts, problem, arrays, gradient_wanted=gradient_wanted, statistics_wanted=False
         )
@@ -88,6 +101,10 @@ def _run_strips(
         if gradient_wanted:
             gradient[beyond] = common.gradient
     return losses, gradient
+
+
+def _arrays(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> ProblemArrays:
+    return problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
 
 
 def _run_common(
@@ -118,8 +135,19 @@ def _run_common(
 
 
 def _on_torch_threads(kernel: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a parallel kernel on as many threads as torch may use."""
+    """Run a parallel kernel on as many threads as torch may use.
+
+    Raises:
+        RuntimeError: the process was forked from one that had run a kernel: GNU OpenMP would end it without a word.
+    """
+    global _threads_started
+    if _threads_lost:
+        raise RuntimeError(
+            "softscribe.alignment: this process was forked from one that had used it, and so lost the threads of its kernels. "
+            'Remedy: start it anew, as DataLoader(..., multiprocessing_context="spawn") does, or use the alignment in the parent alone.'
+        )
     with _kernel_lock:
+        _threads_started = True
         threads = numba.get_num_threads()
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
         try:

@@ -26,6 +26,7 @@ import numpy as np
 from numba import njit
 
 from softscribe.alignment.cpu.scaled_kernels import (
+    BITS_OF_ONE,
     COMPILED,
     NEVER,
     ONE,
@@ -53,6 +54,27 @@ LEFT, LATER = 80, 160
 STATE = 240
 
 NEGLIGIBLE = np.float32(1e-30)  # a probability; smaller ones lead to numbers below the normal range of float32, which are slow
+
+
+@njit(inline="always")
+def merge(mantissas: tuple, exponents: tuple) -> tuple:
+    """Return the sum of three numbers, its exponent still apart, and the shares of the last two.
+
+    Mantissas may be up to three times as large as `scaled_kernels` has them.
+    """
+    h, v, d = exponents
+    largest = larger(larger(h, v), d)
+    horizontal = shifted(mantissas[0], np.int32(h - largest))
+    vertical = shifted(mantissas[1], np.int32(v - largest))
+    diagonal = shifted(mantissas[2], np.int32(d - largest))
+    total = horizontal + vertical + diagonal
+    # One division serves both quotients, and what they leave is added: a step without rivals has the probability 1 exactly.
+    inverse = ONE / total
+    vertical_share = vertical * inverse
+    vertical_share = vertical_share + (vertical - vertical_share * total) * inverse
+    diagonal_share = diagonal * inverse
+    diagonal_share = diagonal_share + (diagonal - diagonal_share * total) * inverse
+    return total, largest, vertical_share, diagonal_share
 
 
 @njit(**COMPILED)
@@ -86,19 +108,36 @@ def forward_diagonal(
         v = smaller(np.int32(bits_of(last[EXPONENTS + j]) + v), vertical_limit)
         d = smaller(np.int32(bits_of(before[EXPONENTS + j]) + d), diagonal_limit)
         before[j], before[EXPONENTS + j] = last[j], last[EXPONENTS + j]
-        largest = larger(larger(h, v), d)
-        horizontal = shifted(horizontal, np.int32(h - largest))
-        vertical = shifted(vertical, np.int32(v - largest))
-        diagonal = shifted(diagonal, np.int32(d - largest))
-        total = horizontal + vertical + diagonal
-        # One division serves both quotients, and what they leave is added: a step without rivals has the probability 1 exactly.
-        inverse = ONE / total
-        quotient = vertical * inverse
-        probabilities[j] = quotient + (vertical - quotient * total) * inverse
-        quotient = diagonal * inverse
-        probabilities[LANES + j] = quotient + (diagonal - quotient * total) * inverse
+        total, largest, probabilities[j], probabilities[LANES + j] = merge((horizontal, vertical, diagonal), (h, v, d))
         here[j + 1] = mantissa_of(total)
         here[EXPONENTS + j + 1] = float_of(larger(np.int32(largest + exponent_of(total)), NEVER))
+
+
+@njit(**COMPILED)
+def forward_diagonal_of_one_factor(
+    cost: np.ndarray,
+    here: np.ndarray,
+    last: np.ndarray,
+    before: np.ndarray,
+    probabilities: np.ndarray,
+    factor: np.float32,
+    same_factor: np.float32,
+    doubled: np.int32,
+) -> None:
+    """Do the same for weights w-w-w, or, with the bits of `doubled` all 1 instead of 0, w-w-2w: one power of two instead of three."""
+    bits_of_one = np.int32(BITS_OF_ONE & ~doubled)
+    for j in range(LANES):
+        c = cost[j]
+        k = nearest_exponent(c, same_factor)
+        power = power_of_two(c, factor, k)
+        diagonal = before[j] * float_of(np.int32(bits_of(power) & doubled) | bits_of_one)
+        h, v = bits_of(last[EXPONENTS + j + 1]), bits_of(last[EXPONENTS + j])
+        d = np.int32(bits_of(before[EXPONENTS + j]) + np.int32(k & doubled))
+        total, largest, probabilities[j], probabilities[LANES + j] = merge((last[j + 1], last[j], diagonal), (h, v, d))
+        before[j], before[EXPONENTS + j] = last[j], last[EXPONENTS + j]
+        total = total * power
+        here[j + 1] = mantissa_of(total)
+        here[EXPONENTS + j + 1] = float_of(larger(np.int32(np.int32(largest + k) + exponent_of(total)), NEVER))
 
 
 @njit(**COMPILED)
@@ -168,6 +207,8 @@ def forward_strip(
     factors: tuple,
     same_factors: tuple,
     limits: tuple,
+    one_factor: bool,
+    doubled: np.int32,
     columns: np.ndarray,
     states: np.ndarray,
     buffer: np.ndarray,
@@ -175,6 +216,8 @@ def forward_strip(
     largest: np.int32,
 ) -> np.int32:
     """Sweep some blocks of LANES diagonals and return the bits of the largest magnitude in the strip so far.
+
+    `one_factor` and `doubled`: see `forward_diagonal_of_one_factor`.
 
     Shape: cost (N, M); columns (N, 3): at [:, :2] mantissas and exponents of Z in the column before the strip, which give way to those of
     the strip's last column; states (3, STATE) and buffer (2 * LANES * LANES,): what a block leaves for the next; probabilities
@@ -189,6 +232,8 @@ def forward_strip(
         states[:, EXPONENTS:] = float_of(NEVER)
         buffer[:] = ZERO
         largest = np.int32(0)
+        if strip > 0:
+            last[0], last[EXPONENTS] = columns[0, 0], columns[0, 1]
     for block in range(blocks[0], blocks[1]):
         first = block * LANES
         copy_half(buffer, LANES * LANES, 0)
@@ -197,10 +242,14 @@ def forward_strip(
         kept = first % len(probabilities)
         for i in range(min(LANES, frames + LANES - 1 - first)):
             t = first + i
-            enters = strip > 0 and t < frames
-            last[0], last[EXPONENTS] = (columns[t, 0], columns[t, 1]) if enters else (ONE, float_of(NEVER))
-            diagonal_cost = buffer[i * LANES : (i + 1) * LANES]
-            forward_diagonal(diagonal_cost, here, last, before, probabilities[kept + i], factors, same_factors, limits)
+            # What the next diagonal is entered from: stored right before it is loaded again, it would have to be waited for.
+            enters = strip > 0 and t + 1 < frames
+            here[0], here[EXPONENTS] = (columns[t + 1, 0], columns[t + 1, 1]) if enters else (ONE, float_of(NEVER))
+            diagonal_cost, kept_here = buffer[i * LANES : (i + 1) * LANES], probabilities[kept + i]
+            if one_factor:
+                forward_diagonal_of_one_factor(diagonal_cost, here, last, before, kept_here, factors[0], same_factors[0], doubled)
+            else:
+                forward_diagonal(diagonal_cost, here, last, before, kept_here, factors, same_factors, limits)
             if strip == 0 and t == 0:  # the start cell is not entered by a step
                 k = nearest_exponent(cost[0, 0], same_factors[3])
                 here[1], here[EXPONENTS + 1] = power_of_two(cost[0, 0], factors[3], k), float_of(k)

@@ -45,6 +45,8 @@ def forward_tile(
     frames, targets = counts
     two_factors = (factors[0, 0], factors[0, 1], factors[0, 2], factors[0, 3]), (factors[1, 0], factors[1, 1], factors[1, 2], factors[1, 3])
     limits = blocking(weights[0]), blocking(weights[1]), blocking(weights[2])
+    doubled = np.int32(-1 if weights[2] == weights[0] + weights[0] and weights[0] > ZERO else 0)
+    one_factor = weights[0] == weights[1] and weights[0] < np.inf and (doubled != 0 or weights[2] == weights[0])
     for strip in range(strips[0], min(strips[1], strip_count(targets))):
         blocks = blocks_of_tile(frames, strip, tile, blocks_per_tile)
         if blocks[0] < blocks[1]:
@@ -57,6 +59,8 @@ def forward_tile(
                 two_factors[0],
                 two_factors[1],
                 limits,
+                one_factor,
+                doubled,
                 columns,
                 states[room],
                 buffers[room],
