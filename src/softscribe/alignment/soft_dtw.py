@@ -156,10 +156,12 @@ class _SoftDTWFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        cost, *counts = ctx.saved_tensors
+        cost, frame_counts, target_counts = ctx.saved_tensors
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
-            _, gradient = backends.losses_and_gradient(cost.detach(), *counts, ctx.problem, gradient_wanted=True, validate=False)
+            _, gradient = backends.losses_and_gradient(
+                cost.detach(), frame_counts, target_counts, ctx.problem, gradient_wanted=True, validate=False
+            )
         gradient.mul_(gradients[0].detach()[:, None, None])
         return _DifferentiableOnce.apply(gradient.to(cost.dtype), cost), None, None, None, None
 

@@ -1,1 +1,20 @@
 """Is the training going well? What an alignment shows of its own failure, without any label; and which pairs are doubtful."""
+
+from softscribe.health.activation_health import ActivationHealth, activation_health
+from softscribe.health.alignment_health import AlignmentHealth, alignment_health
+from softscribe.health.diagonalization import Diagonalization, diagonalization
+from softscribe.health.monitor import LIMITS, Alarm, HealthMonitor, Limit, health_numbers
+
+__all__ = [
+    "LIMITS",
+    "ActivationHealth",
+    "Alarm",
+    "AlignmentHealth",
+    "Diagonalization",
+    "HealthMonitor",
+    "Limit",
+    "activation_health",
+    "alignment_health",
+    "diagonalization",
+    "health_numbers",
+]
