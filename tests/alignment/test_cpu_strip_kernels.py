@@ -12,7 +12,7 @@ import torch
 from softscribe.alignment import StepWeights
 from softscribe.alignment.cpu import scaled_kernels
 from softscribe.alignment.cpu import strips as cpu_strips
-from softscribe.alignment.cpu.strip_kernels import LANES, STATE, backward_diagonal, forward_diagonal
+from softscribe.alignment.cpu.diagonal_kernels import LANES, STATE, backward_diagonal, forward_diagonal, forward_diagonal_of_one_factor
 from softscribe.alignment.cpu.strips import strip_soft_dtw, within_range
 from softscribe.alignment.reference import reference_soft_dtw
 
@@ -271,6 +271,15 @@ def test_beyond_the_range_nothing_is_wrong_in_silence():
         assert largest[0] == abs(np.float32(cost))
 
 
+@pytest.mark.parametrize("weights", [(0.3, 0.7, 1), (0.1, 1, 1.1), (0.5, 0.6, 1.1), (0.1, 1, 1), (1, 1, 2), (0.3, 0.3, 0.6)], ids=str)
+@pytest.mark.parametrize("base", [700, -50])
+def test_large_costs_that_differ_little(base, weights):
+    """What all cells have in common is thousands of times the temperature, and what decides is the rest."""
+    cost = (base + 0.05 * np.random.default_rng(0).random((1, 600, 130))).astype(np.float32)
+    for gamma in (0.01, 0.1):
+        check(cost, [600], [130], gamma, weights)
+
+
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
 def test_a_cost_that_is_not_finite_shows_in_its_item_alone(value):
     cost, counts = random_cost(3, 100, 90), ([100, 100, 40], [90, 66, 90])
@@ -299,10 +308,10 @@ def test_at_most_16_bytes_per_cell(shape):
 
 
 @numba.njit(**scaled_kernels.COMPILED)
-def power_and_exponent(costs, factor, same_factor, powers, exponents):
+def power_and_exponent(costs, factor, same_factor, rest, powers, exponents):
     for i in range(len(costs)):
         exponents[i] = scaled_kernels.nearest_exponent(costs[i], same_factor)
-        powers[i] = scaled_kernels.power_of_two(costs[i], factor, exponents[i])
+        powers[i] = scaled_kernels.power_of_two(costs[i], factor, rest, exponents[i])
 
 
 def test_powers_of_two_are_exact_to_the_last_bits():
@@ -311,10 +320,10 @@ def test_powers_of_two_are_exact_to_the_last_bits():
     found = [getattr(scaled_kernels, f"P{i}") for i in range(6)]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     costs = (random_cost(30_000) * 10.0 ** np.random.default_rng(0).integers(-6, 4, 30_000)).astype(np.float32)
-    factor, powers, exponents = np.float32(-144.3), np.empty_like(costs), np.empty_like(costs, np.int32)
-    power_and_exponent(costs, factor, factor, powers, exponents)
-    exact = costs.astype(float) * float(factor)
-    np.testing.assert_array_equal(exponents, np.rint(exact))
+    factor, rest, powers, exponents = np.float32(-144.3), np.float32(3e-6), np.empty_like(costs), np.empty_like(costs, np.int32)
+    power_and_exponent(costs, factor, factor, rest, powers, exponents)
+    np.testing.assert_array_equal(exponents, np.rint(costs.astype(float) * float(factor)))
+    exact = costs.astype(float) * (float(factor) + float(rest))
     np.testing.assert_allclose(powers, np.exp2(exact - exponents), rtol=2e-7)
 
 
@@ -328,15 +337,18 @@ def test_numbers_of_any_size():
     assert scaled_kernels.shifted(np.float32(1.5), np.int32(scaled_kernels.NEVER - 2**28)) == 0
 
 
-@pytest.mark.parametrize("kernel", [forward_diagonal, backward_diagonal])
+@pytest.mark.parametrize("kernel", [forward_diagonal, forward_diagonal_of_one_factor, backward_diagonal])
 def test_the_inner_loops_are_vectorised(kernel):
     if "+avx2" not in llvmlite.binding.get_host_cpu_features().flatten():
         pytest.skip("this processor has no AVX2")
     lanes, state, triple = np.ones(LANES, np.float32), np.ones(STATE, np.float32), (np.float32(1),) * 3
     fresh = numba.njit(**{**scaled_kernels.COMPILED, "cache": False})(kernel.py_func)  # code from the cache cannot be looked at
     if kernel is forward_diagonal:
-        limits = (np.int32(1),) * 3
-        fresh(lanes, state, state.copy(), state.copy(), np.ones(2 * LANES, np.float32), (*triple, triple[0]), (*triple, triple[0]), limits)
+        four, limits = (np.float32(1),) * 4, (np.int32(1),) * 3
+        fresh(lanes, state, state.copy(), state.copy(), np.ones(2 * LANES, np.float32), four, four, four, limits)
+    elif kernel is forward_diagonal_of_one_factor:
+        one = np.float32(1)
+        fresh(lanes, state, state.copy(), state.copy(), np.ones(2 * LANES, np.float32), one, one, one, np.int32(-1))
     else:
         fresh(np.ones(2 * LANES, np.float32), state, lanes, triple, np.float32(0))
     (assembly,) = fresh.inspect_asm().values()

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import Tensor
-
 from softscribe.alignment.boundaries import FIXED, Boundaries, BoundaryArrays, Subsequence, boundary_arrays
 from softscribe.alignment.operators import Operator, check_operator
 from softscribe.alignment.steps import EQUAL_WEIGHTS, Step, StepArrays, StepWeights, step_arrays
@@ -59,11 +57,7 @@ class Problem:
     @property
     def always_has_path(self) -> bool:
         """Whether items of any size have a path, as is plain if steps to the next frame and to the next target are open everywhere."""
-        open_everywhere = {
-            (step.frames, step.targets)
-            for step in self.path_steps
-            if not step.is_blocked and not isinstance(step.weight, Tensor) and not isinstance(step.cost, Tensor)
-        }
+        open_everywhere = {(step.frames, step.targets) for step in self.path_steps if step.is_open_everywhere}
         return {(1, 0), (0, 1)} <= open_everywhere and (self.boundaries == FIXED or isinstance(self.boundaries, Subsequence))
 
     def arrays(self, shape: tuple[int, ...], frame_counts: Sequence[int], target_counts: Sequence[int]) -> ProblemArrays:

@@ -63,6 +63,11 @@ class Step:
                 object.__setattr__(self, name, number)  # of NumPy, say
 
     @property
+    def is_open_everywhere(self) -> bool:
+        """Whether no cell blocks this step."""
+        return not any(torch.isinf(torch.as_tensor(value)).any() for value in (self.weight, self.cost))
+
+    @property
     def is_blocked(self) -> bool:
         """Whether no path takes this step anywhere."""
         return any(isinstance(value, int | float) and math.isinf(value) for value in (self.weight, self.cost))
@@ -140,7 +145,7 @@ TWO_ONE_STEPS = (Step(1, 1), Step(2, 1), Step(1, 2))
 class StepArrays(NamedTuple):
     """Steps as a kernel takes them. A weight or cost is a number, or, where its row is >= 0, that row of `cell_values`.
 
-    Shape: frames, targets, weights, costs, weight_rows, cost_rows (S,); cell_values (R, B, N, M)
+    Shape: frames, targets, weights, costs, weight_rows, cost_rows (S,); cell_values (R, B or 1, N or 1, M or 1)
     """
 
     frames: np.ndarray
@@ -181,14 +186,22 @@ def step_arrays(steps: Sequence[Step], shape: tuple[int, ...], frame_counts: Seq
         costs=np.where(blocked, np.inf, [cost for cost, _ in costs]),
         weight_rows=np.array([row for _, row in weights], np.int64),
         cost_rows=np.array([-1 if is_blocked else row for (_, row), is_blocked in zip(costs, blocked, strict=True)], np.int64),
-        cell_values=torch.stack([value.expand(shape) for value in values]).numpy() if values else np.zeros((0, 1, 1, 1)),
+        cell_values=_stacked(values).numpy(),
     )
+
+
+def _stacked(values: Sequence[Tensor]) -> Tensor:
+    """Stack tensors that broadcast to each other, no larger than that takes, as float64: of one type, so that kernels compile once."""
+    stacked = torch.empty(len(values), *torch.broadcast_shapes((1, 1, 1), *(value.shape for value in values)), dtype=torch.float64)
+    for row, value in zip(stacked, values, strict=True):
+        row.copy_(value)
+    return stacked
 
 
 def cell_tensor(
     value: Tensor, label: str, lowest: float, shape: tuple[int, ...], frame_counts: Sequence[int], target_counts: Sequence[int]
 ) -> Tensor:
-    """Return a step's weight or cost, checked against the cost matrix's shape, as float64: of one type, so that kernels compile once.
+    """Return a step's weight or cost, checked against the cost matrix's shape.
 
     >>> cell_tensor(torch.tensor([1.0, -2.0]), "steps[0].weight", 0.0, (1, 5, 2), [5], [2])
     Traceback (most recent call last):
@@ -201,9 +214,9 @@ def cell_tensor(
         raise ValueError(f"{label}: shape {given} does not broadcast to the cost's {shape}. Remedy: (M,), (N, 1) or (B, N, M).") from None
     if value.device.type != "cpu":
         raise ValueError(f"{label}: on {value.device}. Remedy: {label}.cpu(); steps are read there, wherever the cost is.")
-    value = value.double()
-    outside = ~(value >= lowest) | (value == -math.inf)
-    if outside.any():
+    smallest = float(value.amin()) if value.numel() else math.inf  # of NaN and anything it is NaN
+    if not smallest >= lowest or smallest == -math.inf:
+        outside = ~(value >= lowest) | (value == -math.inf)
         for item, (frames, targets) in enumerate(zip(frame_counts, target_counts, strict=True)):
             wrong = outside.expand(shape)[item, :frames, :targets].nonzero()
             if len(wrong):

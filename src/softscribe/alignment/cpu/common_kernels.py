@@ -18,6 +18,14 @@ OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @njit(**OPTIONS)
+def cell_value(values: np.ndarray, row: int, item: int, n: int, m: int) -> float:
+    """Return the value of a cell; along an axis of length 1 all cells have the same."""
+    return values[
+        row, min(np.int64(item), values.shape[1] - 1), min(np.int64(n), values.shape[2] - 1), min(np.int64(m), values.shape[3] - 1)
+    ]
+
+
+@njit(**OPTIONS)
 def factors_and_costs(steps: StepArrays, step: int, item: int, t: int, low: int, factors: np.ndarray, costs: np.ndarray) -> None:
     """Fill in what multiplies a cell's cost if a path arrives there by this step, and what is added: 0 and infinity where it is blocked.
 
@@ -25,13 +33,13 @@ def factors_and_costs(steps: StepArrays, step: int, item: int, t: int, low: int,
     """
     factors[:] = steps.weights[step]
     costs[:] = steps.costs[step]
-    weight_row, cost_row, values = steps.weight_rows[step], steps.cost_rows[step], steps.cell_values
+    weight_row, cost_row = steps.weight_rows[step], steps.cost_rows[step]
     if cost_row >= 0:
         for i in range(len(costs)):
-            costs[i] = values[cost_row, item, low + i, t - low - i]
+            costs[i] = cell_value(steps.cell_values, cost_row, item, low + i, t - low - i)
     if weight_row >= 0:
         for i in range(len(factors)):
-            factors[i] = values[weight_row, item, low + i, t - low - i]
+            factors[i] = cell_value(steps.cell_values, weight_row, item, low + i, t - low - i)
             if factors[i] == np.inf:
                 factors[i], costs[i] = 0.0, np.inf
 
@@ -254,8 +262,8 @@ def reachable(item: int, frames: int, targets: int, steps: StepArrays, starts: B
                 i, j = n - steps.frames[s], m - steps.targets[s]
                 if i >= 0 and j >= 0 and reached[i, j] and steps.costs[s] < np.inf:
                     weight_row, cost_row = steps.weight_rows[s], steps.cost_rows[s]
-                    is_open = weight_row < 0 or steps.cell_values[weight_row, item, n, m] < np.inf
-                    reached[n, m] |= is_open and (cost_row < 0 or steps.cell_values[cost_row, item, n, m] < np.inf)
+                    is_open = weight_row < 0 or cell_value(steps.cell_values, weight_row, item, n, m) < np.inf
+                    reached[n, m] |= is_open and (cost_row < 0 or cell_value(steps.cell_values, cost_row, item, n, m) < np.inf)
     reaches_end = False
     for end in range(ends.offsets[item], ends.offsets[item + 1]):
         reaches_end |= reached[ends.frames[end], ends.targets[end]]

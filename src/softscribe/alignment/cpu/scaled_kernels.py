@@ -71,13 +71,17 @@ def nearest_exponent(cost: np.float32, factor: np.float32) -> np.int32:
 
 
 @njit(inline="always")
-def power_of_two(cost: np.float32, factor: np.float32, exponent: np.int32) -> np.float32:
-    """Return 2**(cost * factor - exponent), in [.7, 1.5], where `exponent` is the nearest integer.
+def power_of_two(cost: np.float32, factor: np.float32, rest: np.float32, exponent: np.int32) -> np.float32:
+    """Return 2**(cost * (factor + rest) - exponent), in [.7, 1.5], where `exponent` is the integer nearest to cost * factor.
+
+    Of a product of thousands a float32 has few digits left behind the point. Factors that were rounded each for itself would so lose what
+    their weights have in common, such as diagonal = horizontal + vertical: `rest` is what rounding took from the factor.
 
     A compiler fuses a product and a sum only where nothing else needs the product. Hence `exponent` has to be computed with another
     variable of the same value as `factor`, and one that the compiler cannot know to be the same.
     """
     x = cost * factor - np.float32(exponent)
+    x += cost * rest
     return ONE + x * (P0 + x * (P1 + x * (P2 + x * (P3 + x * (P4 + x * P5)))))
 
 

@@ -14,153 +14,34 @@ one row lower than the one before, and the gradient is copied back likewise. The
     Z(n, m) = Z(n - 1, m) 2**(cost * horizontal factor) + Z(n, m - 1) 2**(cost * vertical factor)
             + Z(n - 1, m - 1) 2**(cost * diagonal factor),        factor = -weight / (gamma ln 2).
 
+For weights w-w-w and w-w-2w one power of two serves all three: that is the case of training, and the fastest one.
 The probability that a path came by one of them is its share of the sum. Z itself is kept for two diagonals only; what remains of a cell
 for the way back are two probabilities, 8 bytes. On the way back, the probability E of passing a cell is parted among the cells before in
 these shares, and the gradient is the sum of the parts, each times the weight of its step.
-
-**What keeps the compiler vectorising.** One function per diagonal with one loop of constant length; contiguous arrays of one dimension, at
-offsets known to the compiler (others may be negative, which in Python counts from the end); everything in 32 bits; no branches.
 """
 
 import numpy as np
 from numba import njit
 
+from softscribe.alignment.cpu.diagonal_kernels import (
+    EXPONENTS,
+    LANES,
+    LEFT,
+    backward_diagonal,
+    forward_diagonal,
+    forward_diagonal_of_one_factor,
+)
 from softscribe.alignment.cpu.scaled_kernels import (
-    BITS_OF_ONE,
     COMPILED,
     NEVER,
     ONE,
     ZERO,
-    bits_of,
-    exponent_of,
     float_of,
     larger,
     magnitude_bits,
-    mantissa_of,
     nearest_exponent,
     power_of_two,
-    shifted,
-    smaller,
 )
-
-LANES = 64  # targets of a strip, and diagonals of a block: even, and a multiple of the lanes of a vector register
-
-# A diagonal of Z is one array: at [0, LANES] the mantissas, from EXPONENTS on the bits of the exponents, both of the last lane of the strip
-# before and then of all lanes. (The compiled code checks on each call that no two arrays overlap: one array is faster than two.)
-EXPONENTS = 80
-# The state on the way back: at [0, LANES) what flows from a lane to its own next cell, from LEFT on what flows to the next cell of the
-# lane before, and from LATER on what flows there one diagonal later.
-LEFT, LATER = 80, 160
-STATE = 240
-
-NEGLIGIBLE = np.float32(1e-30)  # a probability; smaller ones lead to numbers below the normal range of float32, which are slow
-
-
-@njit(inline="always")
-def merge(mantissas: tuple, exponents: tuple) -> tuple:
-    """Return the sum of three numbers, its exponent still apart, and the shares of the last two.
-
-    Mantissas may be up to three times as large as `scaled_kernels` has them.
-    """
-    h, v, d = exponents
-    largest = larger(larger(h, v), d)
-    horizontal = shifted(mantissas[0], np.int32(h - largest))
-    vertical = shifted(mantissas[1], np.int32(v - largest))
-    diagonal = shifted(mantissas[2], np.int32(d - largest))
-    total = horizontal + vertical + diagonal
-    # One division serves both quotients, and what they leave is added: a step without rivals has the probability 1 exactly.
-    inverse = ONE / total
-    vertical_share = vertical * inverse
-    vertical_share = vertical_share + (vertical - vertical_share * total) * inverse
-    diagonal_share = diagonal * inverse
-    diagonal_share = diagonal_share + (diagonal - diagonal_share * total) * inverse
-    return total, largest, vertical_share, diagonal_share
-
-
-@njit(**COMPILED)
-def forward_diagonal(
-    cost: np.ndarray,
-    here: np.ndarray,
-    last: np.ndarray,
-    before: np.ndarray,
-    probabilities: np.ndarray,
-    factors: tuple,
-    same_factors: tuple,
-    limits: tuple,
-) -> None:
-    """Compute a diagonal of Z, `here`, and the probabilities that its cells were entered vertically and diagonally.
-
-    `before` holds for each lane what a diagonal step starts from: the lane before, two diagonals ago. `limits` are `NEVER` for blocked
-    steps, which no cost can open.
-    """
-    horizontal_factor, vertical_factor, diagonal_factor, _ = factors
-    same_horizontal_factor, same_vertical_factor, same_diagonal_factor, _ = same_factors
-    horizontal_limit, vertical_limit, diagonal_limit = limits
-    for j in range(LANES):
-        c = cost[j]
-        h = nearest_exponent(c, same_horizontal_factor)
-        v = nearest_exponent(c, same_vertical_factor)
-        d = nearest_exponent(c, same_diagonal_factor)
-        horizontal = last[j + 1] * power_of_two(c, horizontal_factor, h)
-        vertical = last[j] * power_of_two(c, vertical_factor, v)
-        diagonal = before[j] * power_of_two(c, diagonal_factor, d)
-        h = smaller(np.int32(bits_of(last[EXPONENTS + j + 1]) + h), horizontal_limit)
-        v = smaller(np.int32(bits_of(last[EXPONENTS + j]) + v), vertical_limit)
-        d = smaller(np.int32(bits_of(before[EXPONENTS + j]) + d), diagonal_limit)
-        before[j], before[EXPONENTS + j] = last[j], last[EXPONENTS + j]
-        total, largest, probabilities[j], probabilities[LANES + j] = merge((horizontal, vertical, diagonal), (h, v, d))
-        here[j + 1] = mantissa_of(total)
-        here[EXPONENTS + j + 1] = float_of(larger(np.int32(largest + exponent_of(total)), NEVER))
-
-
-@njit(**COMPILED)
-def forward_diagonal_of_one_factor(
-    cost: np.ndarray,
-    here: np.ndarray,
-    last: np.ndarray,
-    before: np.ndarray,
-    probabilities: np.ndarray,
-    factor: np.float32,
-    same_factor: np.float32,
-    doubled: np.int32,
-) -> None:
-    """Do the same for weights w-w-w, or, with the bits of `doubled` all 1 instead of 0, w-w-2w: one power of two instead of three."""
-    bits_of_one = np.int32(BITS_OF_ONE & ~doubled)
-    for j in range(LANES):
-        c = cost[j]
-        k = nearest_exponent(c, same_factor)
-        power = power_of_two(c, factor, k)
-        diagonal = before[j] * float_of(np.int32(bits_of(power) & doubled) | bits_of_one)
-        h, v = bits_of(last[EXPONENTS + j + 1]), bits_of(last[EXPONENTS + j])
-        d = np.int32(bits_of(before[EXPONENTS + j]) + np.int32(k & doubled))
-        total, largest, probabilities[j], probabilities[LANES + j] = merge((last[j + 1], last[j], diagonal), (h, v, d))
-        before[j], before[EXPONENTS + j] = last[j], last[EXPONENTS + j]
-        total = total * power
-        here[j + 1] = mantissa_of(total)
-        here[EXPONENTS + j + 1] = float_of(larger(np.int32(np.int32(largest + k) + exponent_of(total)), NEVER))
-
-
-@njit(**COMPILED)
-def backward_diagonal(
-    probabilities: np.ndarray, state: np.ndarray, gradient: np.ndarray, weights: tuple, horizontal_blocked: np.float32
-) -> None:
-    """Part the probability of passing each cell of a diagonal among the cells before.
-
-    `horizontal_blocked` is 1 if no horizontal steps are allowed, else 0.
-    """
-    horizontal_weight, vertical_weight, diagonal_weight = weights
-    for j in range(LANES):
-        passing = state[j] + state[LEFT + j + 1]
-        passing = passing if passing > NEGLIGIBLE else ZERO
-        vertical = passing * probabilities[j]
-        rest = passing - vertical
-        # Nothing may get lost or be added by rounding, cell by cell: one step takes the rest.
-        diagonal = larger(smaller(passing * probabilities[LANES + j], rest), rest * horizontal_blocked)
-        horizontal = rest - diagonal
-        state[j] = horizontal
-        state[LEFT + j] = vertical + state[LATER + j]
-        state[LATER + j] = diagonal
-        gradient[j] = horizontal * horizontal_weight + vertical * vertical_weight + diagonal * diagonal_weight
 
 
 @njit(**COMPILED)
@@ -206,6 +87,7 @@ def forward_strip(
     blocks: tuple[int, int],
     factors: tuple,
     same_factors: tuple,
+    rests: tuple,
     limits: tuple,
     one_factor: bool,
     doubled: np.int32,
@@ -247,12 +129,12 @@ def forward_strip(
             here[0], here[EXPONENTS] = (columns[t + 1, 0], columns[t + 1, 1]) if enters else (ONE, float_of(NEVER))
             diagonal_cost, kept_here = buffer[i * LANES : (i + 1) * LANES], probabilities[kept + i]
             if one_factor:
-                forward_diagonal_of_one_factor(diagonal_cost, here, last, before, kept_here, factors[0], same_factors[0], doubled)
+                forward_diagonal_of_one_factor(diagonal_cost, here, last, before, kept_here, factors[0], same_factors[0], rests[0], doubled)
             else:
-                forward_diagonal(diagonal_cost, here, last, before, kept_here, factors, same_factors, limits)
+                forward_diagonal(diagonal_cost, here, last, before, kept_here, factors, same_factors, rests, limits)
             if strip == 0 and t == 0:  # the start cell is not entered by a step
                 k = nearest_exponent(cost[0, 0], same_factors[3])
-                here[1], here[EXPONENTS + 1] = power_of_two(cost[0, 0], factors[3], k), float_of(k)
+                here[1], here[EXPONENTS + 1] = power_of_two(cost[0, 0], factors[3], rests[3], k), float_of(k)
             if last_lane <= t < frames + last_lane:
                 columns[t - last_lane, 0], columns[t - last_lane, 1] = here[last_lane + 1], here[EXPONENTS + last_lane + 1]
             here, last = last, here

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from softscribe.alignment.cpu.strip_kernels import LANES, STATE
+from softscribe.alignment.cpu.diagonal_kernels import LANES, STATE
 from softscribe.alignment.cpu.tile_kernels import align_batch
 
 LARGEST_EXPONENT = 2.0**28
@@ -73,7 +73,7 @@ def strip_soft_dtw(
         frame_counts,
         target_counts,
         gamma,
-        np.stack((factors, factors)),
+        factors[[0, 0, 1]],
         step_weights,
         aligned_empty((rooms, frames, 3)),
         aligned_empty((rooms, strip_rooms, 3, STATE)),
@@ -102,9 +102,14 @@ def aligned_empty(shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
     return memory[offset : offset + size].view(np.float32).reshape(shape)
 
 
-def step_factors(gamma: float, weights: tuple[float, float, float]) -> Float32[np.ndarray, "4"]:
-    """Return log2 of what a cost of 1 multiplies exp(-D / gamma) by, for the three steps (0 for a blocked one) and for the start cell."""
-    return np.array([0.0 if math.isinf(weight) else -weight / gamma / math.log(2) for weight in (*weights, 1.0)], np.float32)
+def step_factors(gamma: float, weights: tuple[float, float, float]) -> Float32[np.ndarray, "2 4"]:
+    """Return log2 of what a cost of 1 multiplies exp(-D / gamma) by, and what rounding took from it.
+
+    For the three steps (0 for a blocked one) and for the start cell. The sum of both has 48 bits.
+    """
+    exact = np.array([0.0 if math.isinf(weight) else -weight / gamma / math.log(2) for weight in (*weights, 1.0)])
+    rounded = exact.astype(np.float32)
+    return np.stack((rounded, (exact - rounded).astype(np.float32)))
 
 
 def within_range(
@@ -119,5 +124,5 @@ def within_range(
     array([ True, False, False])
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        step = largest * float(np.abs(step_factors(gamma, weights)).max())
+        step = largest * float(np.abs(step_factors(gamma, weights)[0]).max())
         return (step < LARGEST_STEP) & ((step + 2) * lengths < LARGEST_EXPONENT)

@@ -5,8 +5,9 @@ import math
 import numpy as np
 from numba import get_thread_id, njit, prange
 
+from softscribe.alignment.cpu.diagonal_kernels import LANES
 from softscribe.alignment.cpu.scaled_kernels import ALWAYS, COMPILED, NEVER, ZERO, bits_of
-from softscribe.alignment.cpu.strip_kernels import LANES, backward_strip, block_count, forward_strip
+from softscribe.alignment.cpu.strip_kernels import backward_strip, block_count, forward_strip
 
 
 @njit(inline="always")
@@ -43,7 +44,6 @@ def forward_tile(
 ) -> float:
     """Sweep a tile of each of some strips and return the loss if the end cell is among them, else 0."""
     frames, targets = counts
-    two_factors = (factors[0, 0], factors[0, 1], factors[0, 2], factors[0, 3]), (factors[1, 0], factors[1, 1], factors[1, 2], factors[1, 3])
     limits = blocking(weights[0]), blocking(weights[1]), blocking(weights[2])
     doubled = np.int32(-1 if weights[2] == weights[0] + weights[0] and weights[0] > ZERO else 0)
     one_factor = weights[0] == weights[1] and weights[0] < np.inf and (doubled != 0 or weights[2] == weights[0])
@@ -56,8 +56,9 @@ def forward_tile(
                 counts,
                 strip,
                 blocks,
-                two_factors[0],
-                two_factors[1],
+                row_of(factors, 0),
+                row_of(factors, 1),
+                row_of(factors, 2),
                 limits,
                 one_factor,
                 doubled,
@@ -71,6 +72,11 @@ def forward_tile(
                 mantissa, exponent = columns[frames - 1, 0], bits_of(columns[frames - 1, 1])
                 return -gamma * math.log(2.0) * (exponent + math.log2(mantissa)) if exponent > NEVER // 2 else math.inf
     return 0.0
+
+
+@njit(inline="always")
+def row_of(factors: np.ndarray, row: int) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    return factors[row, 0], factors[row, 1], factors[row, 2], factors[row, 3]
 
 
 @njit(inline="always")
@@ -138,10 +144,10 @@ def align_batch(
     in the cache on the way back. Otherwise threads share items, X = B and Y = strips: items are cut into tiles of so many strips and
     blocks, and tiles of the same row + column, a wave, do not depend on each other. Either way the same numbers come from the same numbers.
 
-    Shape: cost, gradient (B, N, M); frame_counts, target_counts, losses (B,); factors (2, 4), the same values twice: of horizontal,
-    vertical, diagonal steps and the start cell; weights (3,), inf if blocked; largest (B, strips) int32: bits of magnitudes; scratch:
-    columns (X, N, 3), states (X, Y, 3, STATE), buffers (X, Y, 2 * LANES * LANES), probabilities (X, strips, diagonals, 2 * LANES), or
-    (X, Y, LANES, 2 * LANES) if no gradient is wanted
+    Shape: cost, gradient (B, N, M); frame_counts, target_counts, losses (B,); factors (3, 4), of horizontal, vertical, diagonal steps and
+    the start cell: twice the same, and what rounding took from them; weights (3,), inf if blocked; largest (B, strips) int32: bits of
+    magnitudes; scratch: columns (X, N, 3), states (X, Y, 3, STATE), buffers (X, Y, 2 * LANES * LANES), probabilities
+    (X, strips, diagonals, 2 * LANES), or (X, Y, LANES, 2 * LANES) if no gradient is wanted
     """
     batch, strips = largest.shape
     wanted = gradient.shape[1] > 0

@@ -25,13 +25,21 @@ def cells_before(t: int, frames: int, targets: int) -> int:
 
 
 @cuda.jit(device=True)
+def cell_value(values: np.ndarray, row: int, item: int, n: int, m: int) -> float:
+    """Return the value of a cell; along an axis of length 1 all cells have the same."""
+    return float(
+        values[row, min(np.int64(item), values.shape[1] - 1), min(np.int64(n), values.shape[2] - 1), min(np.int64(m), values.shape[3] - 1)]
+    )
+
+
+@cuda.jit(device=True)
 def factor_and_cost(steps: StepArrays, step: int, item: int, n: int, m: int) -> tuple[float, float]:
     """Return what multiplies a cell's cost if a path arrives there by this step, and what is added: 0 and infinity where it is blocked."""
     factor, cost = float(steps.weights[step]), float(steps.costs[step])
     if steps.cost_rows[step] >= 0:
-        cost = float(steps.cell_values[steps.cost_rows[step], item, n, m])
+        cost = cell_value(steps.cell_values, steps.cost_rows[step], item, n, m)
     if steps.weight_rows[step] >= 0:
-        factor = float(steps.cell_values[steps.weight_rows[step], item, n, m])
+        factor = cell_value(steps.cell_values, steps.weight_rows[step], item, n, m)
         if factor == math.inf:
             factor, cost = 0.0, math.inf
     return factor, cost
