@@ -26,7 +26,7 @@ from softscribe.health.pair_hypotheses import (
 from softscribe.health.pair_sound import Activations, heard_directions, written_directions
 from softscribe.sound import HcqtSettings
 
-THRESHOLDS = {WRONG_SCORE: 0.45, TRANSPOSED: 0.08, TUNING: 0.04, REPEAT: 0.08, CUT: 0.06}
+THRESHOLDS = {WRONG_SCORE: 0.38, TRANSPOSED: 0.05, TUNING: 0.012, REPEAT: 0.032, CUT: 0.015}
 """From which evidence on a pair is doubtful, in shares of what the recording costs with scores that it does not play.
 
 For `WRONG_SCORE` the cost of the pair itself; for the others, by how much the cost falls when the pair is read in that way. Set by
@@ -145,7 +145,7 @@ def diagnose(shares: Float[np.ndarray, " ways"], ways: Sequence[Hypothesis]) -> 
     """Return the likely fault ("" for none) and the way to read the pair that tells it.
 
     A fault explains a pair if its evidence reaches its threshold and the pair then fits. Of several, the one counts that leaves the
-    lowest cost, its threshold added: what has more freedom lowers any cost by more. What nothing explains is a wrong score.
+    lowest cost. What nothing explains is a wrong score.
     """
     evidence = evidence_of(shares, ways)
     if max(evidence.values()) < 1:
@@ -154,7 +154,7 @@ def diagnose(shares: Float[np.ndarray, " ways"], ways: Sequence[Hypothesis]) -> 
     explaining = {fault: best for fault, best in bests.items() if shares[best] < THRESHOLDS[WRONG_SCORE]}
     if not explaining:
         return WRONG_SCORE, ways[0]
-    fault = min(explaining, key=lambda fault: shares[explaining[fault]] + THRESHOLDS[fault])
+    fault = min(explaining, key=lambda fault: shares[explaining[fault]])
     return fault, ways[explaining[fault]]
 
 
