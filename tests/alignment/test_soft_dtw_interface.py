@@ -207,8 +207,8 @@ if "torch first" in sys.argv:
     torch.ones(1000, 1000).cos()
 
 def in_a_child():
-    with backend._kernel_lock:  # as if another thread of the parent were aligning
-        child = os.fork()
+    backend._kernel_lock.acquire()  # as another thread of the parent does while it aligns
+    child = os.fork()
     if child == 0:
         signal.alarm(60)
         try:
@@ -216,6 +216,7 @@ def in_a_child():
         except RuntimeError as error:
             print(error, flush=True)
         os._exit(0)
+    backend._kernel_lock.release()
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 in_a_child()

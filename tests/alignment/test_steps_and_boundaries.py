@@ -145,6 +145,9 @@ def test_numbers_of_numpy_are_numbers(number, dtype):
     def rounded(value: float) -> float:
         return float(number(max(value, 0) if number is np.uint8 else value))
 
+    one = number(1)
+    for kept in (Step(1, 0, one, one), StepWeights(horizontal=one, vertical=one, diagonal=one), BoundaryCell(0, 0, one, one)):
+        assert all(isinstance(value, int | float) for value in vars(kept).values())
     cost = random_costs(2, 6, 5).to(dtype)
     given = numbers_everywhere(lambda value: number(rounded(value)))
     for ours, theirs in zip(given, numbers_everywhere(rounded), strict=True):
@@ -165,29 +168,30 @@ def test_infinities_of_numpy_block(number):
         torch.testing.assert_close(soft_dtw(cost, steps=(Step(1, 0), Step(0, 1), blocked)), wanted)
 
 
-OPEN_SETS = [name for name, advances in STEP_SETS.items() if {(1, 0), (0, 1)} <= set(advances)]
 WITHOUT_PATH = {
     "backwards": BoundaryCells(start=(BoundaryCell(1, 0, weight=1),), end=(BoundaryCell(0, -1, weight=0),)),
     "outside": BoundaryCells(start=(BoundaryCell(3, 0, weight=1),)),
 }
-CLOSED_SOMEWHERE = torch.tensor([math.inf, 1, 1, 1, 1])[:, None]
+AT_FIRST_FRAME = torch.tensor([math.inf, 1, 1, 1])[:, None]
+CLOSED = [(math.inf, 0.0), (0.0, math.inf), *((value, 0.0) for value in (AT_FIRST_FRAME, AT_FIRST_FRAME.T)), (1.0, AT_FIRST_FRAME)]
 
 
 @pytest.mark.parametrize("boundaries", [*BOUNDARIES.values(), *WITHOUT_PATH.values()], ids=[*BOUNDARIES, *WITHOUT_PATH])
 @pytest.mark.parametrize("name", STEP_SETS)
 def test_problems_that_always_have_a_path_have_one_at_every_size(name, boundaries):
     plain = tuple(Step(*advance) for advance in STEP_SETS[name])
-    closed = [(math.inf, 0.0), (0.0, math.inf), (CLOSED_SOMEWHERE, 0.0), (1.0, CLOSED_SOMEWHERE), (CLOSED_SOMEWHERE.T, 0.0)]
-    variants = [plain, *((*plain[:s], Step(*STEP_SETS[name][s], *terms), *plain[s + 1 :]) for s in range(len(plain)) for terms in closed)]
-    sizes = list(itertools.product(range(1, 6), repeat=2))
+    keeping = {(1, 0), (0, 1)} & set(STEP_SETS[name])
+    variants = [plain]
+    for advance, terms in itertools.product(keeping, CLOSED):
+        variants.append(tuple(Step(*advance, *terms) if (step.frames, step.targets) == advance else step for step in plain))
+    sizes = [(1, 1), (1, 4), (4, 1), (2, 3), (4, 4)]
     for steps in variants:
-        if fits(steps, boundaries):
-            problem = AlignmentProblem(steps=steps, boundaries=boundaries)
-            arrays = problem.arrays((len(sizes), 5, 5), *zip(*sizes, strict=True))
-            if problem.always_has_path:
-                assert all(common_kernels.reachable(item, *size, *arrays) for item, size in enumerate(sizes))
-    fixed_or_part = boundaries == BOUNDARIES["fixed"] or isinstance(boundaries, Subsequence)
-    assert AlignmentProblem(steps=plain, boundaries=boundaries).always_has_path == (name in OPEN_SETS and fixed_or_part)
+        problem = AlignmentProblem(steps=steps, boundaries=boundaries)
+        if fits(steps, boundaries) and problem.always_has_path:
+            arrays = problem.arrays((len(sizes), 4, 4), *zip(*sizes, strict=True))
+            assert all(common_kernels.reachable(item, *size, *arrays) for item, size in enumerate(sizes))
+    fixed_or_part = boundaries == FIXED or isinstance(boundaries, Subsequence)
+    assert AlignmentProblem(steps=plain, boundaries=boundaries).always_has_path == (len(keeping) == 2 and fixed_or_part)
 
 
 def backtracked(cost: np.ndarray) -> tuple[float, list[list[int]]]:

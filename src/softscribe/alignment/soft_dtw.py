@@ -118,12 +118,12 @@ class SoftDTW(torch.nn.Module):
         self.problem = Problem(gamma=gamma, weights=weights, steps=steps, boundaries=boundaries, operator=operator)
 
     @property
-    def gamma(self) -> float:
+    def gamma(self) -> int | float:
         """Temperature of the minimum."""
         return self.problem.gamma
 
     @gamma.setter
-    def gamma(self, gamma: float) -> None:
+    def gamma(self, gamma: int | float) -> None:
         self.problem = replace(self.problem, gamma=gamma)
 
     def forward(
@@ -139,9 +139,9 @@ class SoftDTW(torch.nn.Module):
 
 
 class _SoftDTWFunction(torch.autograd.Function):
-    """The gradient is computed along with the value, while the step probabilities are at hand: only H is kept for the way back.
+    """The gradient is computed along with the value, while the step probabilities are at hand: H and the cost are kept for the way back.
 
-    There it is scaled in place and given away, since fresh memory costs as much time as a sweep. Whoever goes back twice (retain_graph)
+    There H is scaled in place and given away, since fresh memory costs as much time as a sweep. Whoever goes back twice (retain_graph)
     has it computed anew.
     """
 
@@ -156,19 +156,21 @@ class _SoftDTWFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        cost, *counts = ctx.saved_tensors
+        cost, frame_counts, target_counts = ctx.saved_tensors
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
-            _, gradient = backends.losses_and_gradient(cost.detach(), *counts, ctx.problem, gradient_wanted=True, validate=False)
+            _, gradient = backends.losses_and_gradient(
+                cost.detach(), frame_counts, target_counts, ctx.problem, gradient_wanted=True, validate=False
+            )
         gradient.mul_(gradients[0].detach()[:, None, None])
-        return _DifferentiableOnce.apply(gradient.to(cost.dtype), cost), None, None, None, None
+        return _DifferentiableOnce.apply(gradient.to(cost.dtype), cost, *gradients), None, None, None, None
 
 
 class _DifferentiableOnce(torch.autograd.Function):
-    """Pass a gradient on as something that depends on the cost: to differentiate it is an error, which would else be a silent 0."""
+    """Pass a gradient on as something that depends on its origins: to differentiate it is an error, which would else be a silent 0."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, cost: Tensor) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, cost: Tensor, loss_gradients: Tensor) -> Tensor:
         return gradient.view_as(gradient)
 
     @staticmethod

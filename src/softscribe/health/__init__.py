@@ -1,6 +1,26 @@
 """Is the training going well? What an alignment shows of its own failure, without any label; and which pairs are doubtful."""
 
+from softscribe.health.activation_health import ActivationHealth, activation_health
+from softscribe.health.alignment_health import AlignmentHealth, alignment_health
 from softscribe.health.audit import Verdict, audit
 from softscribe.health.audit_report import audit_table, write_audit
+from softscribe.health.diagonalization import Diagonalization, diagonalization
+from softscribe.health.monitor import LIMITS, Alarm, HealthMonitor, Limit, health_numbers
 
-__all__ = ["Verdict", "audit", "audit_table", "write_audit"]
+__all__ = [
+    "LIMITS",
+    "ActivationHealth",
+    "Alarm",
+    "AlignmentHealth",
+    "Diagonalization",
+    "HealthMonitor",
+    "Limit",
+    "Verdict",
+    "activation_health",
+    "alignment_health",
+    "audit",
+    "audit_table",
+    "diagonalization",
+    "health_numbers",
+    "write_audit",
+]

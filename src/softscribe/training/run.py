@@ -37,6 +37,7 @@ from softscribe.training.curves import CurvesLogger, curve_points
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.evaluate import predict_recording, recording_truth
 from softscribe.training.exclusion import exclude_doubtful, without_excluded
+from softscribe.training.health_check import HealthCheck
 from softscribe.training.losses import create_loss
 from softscribe.training.module import MONITORED_COST, TranscriptionModule
 from softscribe.training.pictures import SegmentPictures
@@ -194,7 +195,7 @@ def _trainer(settings: TrainSettings, folder: Path, checkpoints: Path, first_ste
         gradient_clip_val=options.gradient_clip_norm,
         val_check_interval=options.validation_interval_steps * options.accumulated_batches,
         check_val_every_n_epoch=None,
-        callbacks=_callbacks(settings, folder, checkpoints),
+        callbacks=_callbacks(settings, folder, checkpoints, first_step),
         logger=_loggers(settings, folder, first_step),
         plugins=[AtomicCheckpointIO()],
         num_sanity_val_steps=0,
@@ -211,8 +212,10 @@ def _reach(model: nn.Module, features: HcqtSettings) -> str:
     return "receptive field unknown" if frames is None else f"receptive field {frames} frames ({frames / features.frames_per_second:.2f} s)"
 
 
-def _callbacks(settings: TrainSettings, folder: Path, checkpoints: Path) -> list[Callback]:
+def _callbacks(settings: TrainSettings, folder: Path, checkpoints: Path, first_step: int) -> list[Callback]:
     callbacks: list[Callback] = [StepProgress()]
+    if settings.health.policy != "ignore" and settings.loss["name"] == "sdtw":
+        callbacks.append(HealthCheck(settings.health, folder / "alarms.jsonl", first_step))
     if settings.optimizer.plateau_patience is not None:
         callbacks.append(LowerRateOnPlateau(settings.optimizer.plateau_patience))
     if settings.trainer.early_stopping_patience is not None:

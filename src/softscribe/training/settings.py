@@ -97,6 +97,36 @@ class ThresholdSettings:
             raise InputError(f"threshold.fixed: {self.fixed}. Remedy: between 0 and 1, or null to tune it on the validation pieces.")
 
 
+HEALTH_POLICIES = ("ignore", "warn", "act", "stop")
+
+
+@dataclass
+class HealthSettings:
+    """Who watches over the alignment, and what an alarm does.
+
+    Attributes:
+        policy: `ignore` measures nothing, `warn` says and logs alarms, `act` goes back to the last healthy weights and raises gamma and
+            prior again, `stop` ends the run.
+        interval_steps: optimizer steps between observations.
+        segments: how many segments of the validation split are observed.
+        actions_at_most: of the policy `act`; the next alarm ends the run.
+        relief_steps: in so many steps gamma and prior come back to their schedules after an action.
+    """
+
+    policy: str = "warn"
+    interval_steps: int = 25
+    segments: int = 4
+    actions_at_most: int = 3
+    relief_steps: int = 150
+
+    def __post_init__(self) -> None:
+        if self.policy not in HEALTH_POLICIES:
+            raise InputError(f"health.policy: {self.policy!r}. Remedy: one of {', '.join(HEALTH_POLICIES)}.")
+        for name in ("interval_steps", "segments", "actions_at_most", "relief_steps"):
+            if getattr(self, name) < 1:
+                raise InputError(f"health.{name}: {getattr(self, name)}. Remedy: at least 1.")
+
+
 @dataclass
 class EvaluateSettings:
     """What `softscribe evaluate` does.
@@ -131,6 +161,7 @@ class TrainSettings:
         model: `name` and settings of the model, see `create_model`, and `init`: a model folder whose weights to start from, or `null`.
         loss: `name` and settings of the loss, see `create_loss`.
         audit: `exclude` leaves training segments out whose score does not fit them (see docs/audit.md), `ignore` trains on all.
+        health: who watches over the alignment.
         logger: `tensorboard: true` writes TensorBoard events beside metrics.csv.
     """
 
@@ -146,6 +177,7 @@ class TrainSettings:
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     threshold: ThresholdSettings = field(default_factory=ThresholdSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    health: HealthSettings = field(default_factory=HealthSettings)
     logger: dict[str, Any] = field(default_factory=dict)
     corpus: dict[str, Any] = field(default_factory=dict)
     audit: str = "ignore"

@@ -23,13 +23,18 @@ all go one way reaches 5e-5."""
 
 # Where Numba finds neither TBB nor OpenMP, its thread pool ends the process if two threads call it at once. A call uses all cores anyway.
 _kernel_lock = threading.Lock()
-_threads_started = _threads_lost = False
+_threads_lost = False
 
 
 def _after_fork() -> None:
+    """GNU OpenMP does not survive a fork, neither Numba's threads nor, if torch had started it, new ones."""
     global _kernel_lock, _threads_lost
     _kernel_lock = threading.Lock()  # another thread of the parent may have held the old one
-    _threads_lost = _threads_started and numba.threading_layer() == "omp"
+    try:
+        _threads_lost = numba.threading_layer() == "omp"
+    except ValueError:  # not started yet
+        if numba.config.THREADING_LAYER == "default":
+            numba.config.THREADING_LAYER = "workqueue"
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -140,14 +145,12 @@ def _on_torch_threads(kernel: Callable[..., Any], *arguments: Any) -> Any:
     Raises:
         RuntimeError: the process was forked from one that had run a kernel: GNU OpenMP would end it without a word.
     """
-    global _threads_started
     if _threads_lost:
         raise RuntimeError(
-            "softscribe.alignment: this process was forked from one that had used it, and so lost the threads of its kernels. "
+            "softscribe.alignment: this process was forked from one that had used Numba's threads, and lost them. "
             'Remedy: start it anew, as DataLoader(..., multiprocessing_context="spawn") does, or use the alignment in the parent alone.'
         )
     with _kernel_lock:
-        _threads_started = True
         threads = numba.get_num_threads()
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
         try:

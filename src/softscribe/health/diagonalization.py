@@ -1,0 +1,120 @@
+"""Does the alignment follow the recording, or the diagonal? Answered by counterfactuals on the same costs.
+
+A steady performance IS diagonal, so closeness to the diagonal proves nothing. What does:
+
+- **Neutral weights.** Weights 1-1-1 pay for two steps round a corner what 1-1-2 pays for the diagonal through it, so that they pull towards
+  the diagonal. If E leaves the diagonal under 1-1-2, on the same costs, but not under the weights of the training, it was they who held it.
+- **Re-warping.** Stretched targets are spread evenly, which is a guess. Another guess, the same targets spread at random, has to lead to
+  the same onsets if the costs say where they are. If the onsets move along with the guess, E follows the guess.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from softscribe.alignment import StepWeights, align
+from softscribe.health.alignment_health import alignment_health, counted, entries, frame_shares, target_groups
+
+NEUTRAL = StepWeights(diagonal=2)
+LARGEST_WARP = 2.0
+"""A re-warped target is given up to this many times as many rows as it had, or as few."""
+
+
+class Diagonalization(NamedTuple):
+    """Numbers about each item of a batch. Shape: all (B,)"""
+
+    neutral_distance_ratio: Float[Tensor, " B"]
+    """Distance of E from even timing under the given weights, divided by that under 1-1-2: near 0, the weights hold the diagonal."""
+    rewarp_following: Float[Tensor, " B"]
+    """How far the onsets move when the targets are re-warped, as a share of how far the guess moved: 0 follows the costs, 1 the guess.
+
+    NaN where there is a single target, or nothing was repeated.
+    """
+
+
+def diagonalization(
+    cost: Float[Tensor, "B N M"],
+    frame_counts: Int[Tensor, " B"] | None = None,
+    target_counts: Int[Tensor, " B"] | None = None,
+    *,
+    targets: Float[Tensor, "B M K"],
+    seed: int,
+    weights: StepWeights,
+    gamma: float,
+) -> Diagonalization:
+    """Return what becomes of a batch's alignments under neutral weights, and under targets that are spread at random.
+
+    Args:
+        cost: WITHOUT a diagonal prior, which would hold the diagonal by itself.
+        frame_counts, target_counts: as for `softscribe.alignment.soft_dtw`.
+        targets: what the cost compares frames with; rows that repeat their neighbour are one target.
+        seed: decides the new spread.
+        weights, gamma: those of the training.
+
+    Raises:
+        ValueError: see `soft_dtw`; or targets do not fit the cost.
+
+    Costs that know nothing leave everything to the guess; the ratio is that of 1-1-1's narrow ridge to 1-1-2's:
+
+    >>> targets = torch.eye(4).repeat_interleave(10, dim=0)[None]
+    >>> ignorant = torch.full((1, 40, 40), 5.0)
+    >>> result = diagonalization(ignorant, targets=targets, seed=0, weights=StepWeights(), gamma=1.0)
+    >>> bool(result.rewarp_following > 0.9)
+    True
+    >>> certain = 20 * (1 - targets @ targets.mT)
+    >>> bool(diagonalization(certain, targets=targets, seed=0, weights=NEUTRAL, gamma=1.0).rewarp_following < 0.1)
+    True
+    """
+    options: dict[str, Any] = {"gamma": gamma, "weights": weights}
+    cost, frame_counts, target_counts = counted(cost, frame_counts, target_counts)
+    groups = target_groups(cost, target_counts, targets)
+    distances = [
+        alignment_health(cost, frame_counts, target_counts, targets=targets, gamma=gamma, weights=each).diagonal_distance_frames
+        for each in (weights, NEUTRAL)
+    ]
+    source = rewarped_rows(groups, target_counts, np.random.default_rng(seed))
+    warped_cost = cost.gather(2, source[:, None].expand(cost.shape))
+    onsets = [
+        _onsets(matrix, frame_counts, target_counts, rows, options)
+        for matrix, rows in ((cost, groups), (warped_cost, groups.gather(1, source)))
+    ]
+    guesses = [_first_rows(rows) / target_counts[:, None] * frame_counts[:, None] for rows in (groups, groups.gather(1, source))]
+    present = (torch.arange(int(groups.max()) + 1) <= groups.amax(dim=1, keepdim=True)).double()
+    moved, guessed = (onsets[1] - onsets[0]) * present, (guesses[1] - guesses[0]) * present
+    return Diagonalization(distances[0] / distances[1].clamp(min=1e-9), (moved * guessed).sum(dim=1) / guessed.square().sum(dim=1))
+
+
+def rewarped_rows(groups: Int[Tensor, "B M"], target_counts: Int[Tensor, " B"], generator: np.random.Generator) -> Int[Tensor, "B M"]:
+    """Return which row takes the place of each row, so that every target is there as before, but has other numbers of rows.
+
+    Padding keeps its rows.
+
+    >>> groups = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]])
+    >>> groups.gather(1, rewarped_rows(groups, torch.tensor([8]), np.random.default_rng(0)))
+    tensor([[0, 0, 0, 0, 0, 1, 1, 1]])
+    """
+    source = torch.arange(groups.shape[1]).repeat(len(groups), 1)
+    for item, count in enumerate(target_counts.tolist()):
+        rows = np.bincount(groups[item, :count].numpy())
+        weights = rows * LARGEST_WARP ** generator.uniform(-1, 1, len(rows))
+        # One row each, and the others in proportion, rounded so that none is lost.
+        extra = np.diff(np.round(np.cumsum(weights) / weights.sum() * (count - len(rows))), prepend=0).astype(np.int64)
+        firsts = np.concatenate([[0], np.cumsum(rows)[:-1]])
+        source[item, :count] = torch.from_numpy(np.repeat(firsts, extra + 1))
+    return source
+
+
+def _onsets(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, groups: Tensor, options: dict[str, Any]) -> Float[Tensor, "B U"]:
+    """The mean frame at which each target is entered: that before which the path is not in it or behind."""
+    shares = frame_shares(align(cost, frame_counts, target_counts, **options).expected_alignment, groups)
+    inside = (torch.arange(shares.shape[1]) < frame_counts[:, None])[:, :, None]
+    return ((1 - entries(shares)) * inside).sum(dim=1)
+
+
+def _first_rows(groups: Int[Tensor, "B M"]) -> Float[Tensor, "B U"]:
+    """The first row of each target."""
+    targets = torch.arange(int(groups.max()) + 1)
+    return (groups[:, :, None] < targets).sum(dim=1).double()

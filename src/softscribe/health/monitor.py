@@ -1,0 +1,175 @@
+"""Alarms: from health numbers to words, with evidence and a remedy.
+
+A training loop of any kind measures now and then, and asks:
+
+    monitor = HealthMonitor()
+    ...
+    numbers = health_numbers(cost, targets=targets, logits=logits, gamma=gamma, weights=weights, seed=step)
+    for alarm in monitor.observe(numbers, progress=step / steps):
+        print(alarm)
+
+Use costs without a diagonal prior and the temperature that training ends with, so that numbers can be compared over a whole run.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from softscribe.alignment import EQUAL_WEIGHTS, StepWeights
+from softscribe.health.activation_health import activation_health
+from softscribe.health.alignment_health import alignment_health
+from softscribe.health.diagonalization import diagonalization
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What went wrong, how it shows, and what helps.
+
+    >>> print(Alarm("collapse", "largest_target_share 0.93, healthy up to 0.50", "health=act"))
+    collapse: largest_target_share 0.93, healthy up to 0.50. Remedy: health=act.
+    """
+
+    name: str
+    evidence: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.evidence}. Remedy: {self.remedy}."
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The range in which a number is healthy, and from which progress of the training on that is asked for.
+
+    >>> Limit("blur", "entry_spread_frames", highest=20.0).broken_by(31.0)
+    'entry_spread_frames 31.00, healthy up to 20.00'
+    """
+
+    alarm: str
+    number: str
+    lowest: float = -math.inf
+    highest: float = math.inf
+    from_progress: float = 0.0
+
+    def broken_by(self, value: float) -> str | None:
+        """Return in words how a value leaves the range; None if it does not, or is NaN: not known."""
+        if value > self.highest:
+            return f"{self.number} {value:.2f}, healthy up to {self.highest:.2f}"
+        if value < self.lowest:
+            return f"{self.number} {value:.2f}, healthy from {self.lowest:.2f}"
+        return None
+
+
+LIMITS = (
+    Limit("collapse", "largest_target_share", highest=0.5),
+    Limit("collapse", "largest_frame_share", highest=0.5),
+    Limit("collapse", "density_ratio", lowest=0.25, from_progress=0.1),
+    Limit("diagonalization", "rewarp_following", highest=0.6, from_progress=0.25),
+    Limit("blur", "entry_spread_frames", highest=20.0, from_progress=0.25),
+    Limit("blur", "change_width_frames", highest=40.0, from_progress=0.25),
+)
+"""The default recipe's, set by scripts/calibrate_health.py: see docs/health.md."""
+
+REMEDIES = {
+    "collapse": "stretched targets with loss=sdtw_annealed; with unique ones a horizontal weight of .1; a higher gamma or prior at first",
+    "diagonalization": "step weights 1-1-2, a diagonal prior that ends, or more steps before it",
+    "blur": "let gamma end lower, near 1 for the sum over 12 outputs",
+    "shift": "weights 1-1-2 instead of a small horizontal one; the model card compensates what is left",
+}
+
+
+class HealthMonitor:
+    """Turns health numbers into alarms: one when a limit was broken `patience` times in a row, and another only after it was kept again.
+
+    Args:
+        limits: see `LIMITS`.
+        patience: observations in a row.
+
+    Raises:
+        ValueError: the patience is below 1.
+
+    >>> monitor = HealthMonitor(patience=2)
+    >>> [len(monitor.observe({"largest_target_share": 0.9}, progress=progress)) for progress in (0.0, 0.1, 0.2)]
+    [0, 1, 0]
+    """
+
+    def __init__(self, limits: tuple[Limit, ...] = LIMITS, patience: int = 2) -> None:
+        if patience < 1:
+            raise ValueError(f"patience: {patience}. Remedy: at least 1.")
+        self.limits = limits
+        self.patience = patience
+        self.broken: dict[str, int] = {}
+
+    def observe(self, numbers: Mapping[str, float], *, progress: float) -> list[Alarm]:
+        """Return the alarms that these numbers raise, when the share `progress` of the training is done.
+
+        Numbers that are missing or NaN are not known, and keep every limit.
+        """
+        evidence: dict[str, list[str]] = {}
+        for limit in self.limits:
+            words = limit.broken_by(numbers.get(limit.number, math.nan)) if progress >= limit.from_progress else None
+            if words:
+                evidence.setdefault(limit.alarm, []).append(words)
+        self.broken = {name: self.broken.get(name, 0) + 1 for name in evidence}
+        return [
+            Alarm(name, "; ".join(words), REMEDIES.get(name, "see docs/health.md"))
+            for name, words in evidence.items()
+            if self.broken[name] == self.patience
+        ]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last observation kept all limits."""
+        return not self.broken
+
+    def forget(self) -> None:
+        """Begin anew: what comes next is judged as if nothing had been observed."""
+        self.broken = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs, as plain values."""
+        return {"broken": dict(self.broken)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from such a state."""
+        self.broken = dict(state["broken"])
+
+
+def health_numbers(
+    cost: Float[Tensor, "B N M"],
+    frame_counts: Int[Tensor, " B"] | None = None,
+    target_counts: Int[Tensor, " B"] | None = None,
+    *,
+    targets: Shaped[Tensor, "B M K"],
+    logits: Float[Tensor, "B N K"] | None = None,
+    gamma: float = 1.0,
+    weights: StepWeights = EQUAL_WEIGHTS,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Return all health numbers of a batch by name: means over its items, NaN where no item has one.
+
+    Args:
+        cost: without a diagonal prior.
+        frame_counts, target_counts, gamma, weights: as for `softscribe.alignment.soft_dtw`.
+        targets: what the cost compares frames with.
+        logits: the network's outputs before the sigmoid; without them the numbers of `ActivationHealth` are missing.
+        seed: decides the re-warping of `diagonalization`.
+
+    Raises:
+        ValueError: see `soft_dtw`; or targets or logits do not fit the cost.
+
+    >>> targets = torch.eye(3).repeat_interleave(4, dim=0)[None]
+    >>> sorted(health_numbers(20 * (1 - targets @ targets.mT), targets=targets))[:2]
+    ['diagonal_distance_frames', 'entry_spread_frames']
+    """
+    options: dict[str, Any] = {"targets": targets, "gamma": gamma, "weights": weights}
+    parts: list[Any] = [alignment_health(cost, frame_counts, target_counts, **options)]
+    parts.append(diagonalization(cost, frame_counts, target_counts, seed=seed, **options))
+    if logits is not None:
+        parts.append(activation_health(logits, targets, frame_counts, target_counts))
+    return {name: float(torch.nanmean(values)) for part in parts for name, values in part._asdict().items()}

@@ -1,0 +1,150 @@
+"""Watches over the alignment while training goes on, and does what the policy says when it fails."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from softscribe.alignment import bce_cost
+from softscribe.errors import InputError
+from softscribe.files import replacing
+from softscribe.health import Alarm, HealthMonitor, health_numbers
+from softscribe.training.data_module import SegmentDataModule
+from softscribe.training.losses import SdtwLoss
+from softscribe.training.module import TranscriptionModule
+from softscribe.training.segments import collate
+from softscribe.training.settings import HealthSettings
+
+
+class HealthCheck(Callback):
+    """Measures the health of a few validation segments now and then, logs it as `health/...`, and writes alarms to alarms.jsonl.
+
+    No label is looked at: the segments' targets are those of the score. All that is decided depends on the weights and the step alone, and
+    what is remembered is part of a checkpoint, so that a resumed run decides the same.
+
+    Args:
+        settings: see `HealthSettings`.
+        alarms: the file; lines of steps from `first_step` on are dropped, since a resumed run writes them again.
+        first_step: the step at which this run begins.
+    """
+
+    def __init__(self, settings: HealthSettings, alarms: Path, first_step: int = 0) -> None:
+        self.settings = settings
+        self.path = alarms
+        self.lines = [line for line in read_alarms(alarms) if line["step"] <= first_step]
+        self.monitor = HealthMonitor()
+        self.actions: list[int] = []
+        self.healthy_weights: dict[str, torch.Tensor] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TranscriptionModule)
+        if not self.healthy_weights:
+            self._remember(pl_module)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, TranscriptionModule)
+        assert isinstance(pl_module.loss, SdtwLoss)
+        pl_module.loss.relief = self.relief(trainer.global_step)
+
+    def relief(self, step: int) -> float:
+        """Return how much of the last action's relief is left at a step, in [0, 1]."""
+        return max(0.0, 1 - (step - self.actions[-1]) / self.settings.relief_steps) if self.actions else 0.0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, TranscriptionModule)
+        step_done = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if not step_done or trainer.global_step % self.settings.interval_steps:
+            return
+        numbers = self.measure(trainer, pl_module)
+        for logger in trainer.loggers:  # Lightning's own way would wait for the next step at which it logs
+            logger.log_metrics({f"health/{name}": value for name, value in numbers.items()}, step=trainer.global_step - 1)
+            logger.save()
+        recovering = self.relief(trainer.global_step) > 0
+        alarms = [] if recovering else self.monitor.observe(numbers, progress=pl_module.progress)
+        for alarm in alarms:
+            self._sound(alarm, trainer, pl_module)
+        if not recovering and self.monitor.healthy:
+            self._remember(pl_module)
+
+    def measure(self, trainer: pl.Trainer, module: TranscriptionModule) -> dict[str, float]:
+        """Return the health numbers of the present weights."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, SegmentDataModule)
+        assert isinstance(module.loss, SdtwLoss)
+        dataset = data.validation_set
+        batch = collate([dataset[index, index] for index in range(min(self.settings.segments, len(dataset)))])
+        was_training = module.model.training
+        module.model.eval()
+        with torch.no_grad():
+            logits = module.model(batch.features.to(module.device)).float().cpu()
+        module.model.train(was_training)
+        return health_numbers(
+            bce_cost(logits, batch.targets),
+            batch.frame_counts,
+            batch.target_counts,
+            targets=batch.targets,
+            logits=logits,
+            gamma=module.loss.gamma.final,
+            weights=module.loss.weights,
+            seed=trainer.global_step,
+        )
+
+    def _sound(self, alarm: Alarm, trainer: pl.Trainer, module: TranscriptionModule) -> None:
+        step, policy = trainer.global_step, self.settings.policy
+        exhausted = policy == "act" and len(self.actions) == self.settings.actions_at_most
+        action = "none"
+        if policy == "act" and not exhausted:
+            action = (
+                f"back to the last healthy weights, gamma and prior raised ({len(self.actions) + 1} of {self.settings.actions_at_most})"
+            )
+            self._act(trainer, module)
+        elif policy == "stop" or exhausted:
+            action = "the run ends"
+        self.lines.append({"step": step, **asdict(alarm), "action": action})
+        if trainer.is_global_zero:
+            with replacing(self.path) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
+        module.print(f"step {step}: ALARM {alarm} Action: {action}.")
+        if action == "the run ends":
+            raise InputError(f"step {step}: {alarm} See {self.path}.")
+
+    def _act(self, trainer: pl.Trainer, module: TranscriptionModule) -> None:
+        module.model.load_state_dict(self.healthy_weights)
+        for optimizer in trainer.optimizers:
+            optimizer.state.clear()  # its momentum leads back to where the failure is
+        self.actions.append(trainer.global_step)
+        self.monitor.forget()
+
+    def _remember(self, module: TranscriptionModule) -> None:
+        if self.settings.policy == "act":
+            self.healthy_weights = {name: tensor.detach().cpu().clone() for name, tensor in module.model.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"monitor": self.monitor.state_dict(), "actions": list(self.actions), "healthy_weights": self.healthy_weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.monitor.load_state_dict(state_dict["monitor"])
+        self.actions = list(state_dict["actions"])
+        self.healthy_weights = state_dict["healthy_weights"]
+
+
+def read_alarms(path: Path) -> list[dict[str, Any]]:
+    """Return the alarms of a run, none if there is no such file.
+
+    Raises:
+        InputError: the file holds something else.
+    """
+    if not path.exists():
+        return []
+    remedy = "Remedy: move the file away; the run goes on with a new one."
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise InputError(f"{path}: not the alarms of a run ({error}). {remedy}") from error
+    if not all(isinstance(line, dict) and isinstance(line.get("step"), int) for line in lines):
+        raise InputError(f"{path}: not the alarms of a run. {remedy}")
+    return lines

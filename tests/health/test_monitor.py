@@ -1,0 +1,87 @@
+"""Alarms: when they sound, what they say, and in a training loop of plain PyTorch."""
+
+import math
+
+import pytest
+import torch
+
+from softscribe.alignment import StepWeights, bce_cost, soft_dtw
+from softscribe.health import LIMITS, HealthMonitor, Limit, health_numbers
+from softscribe.health.monitor import REMEDIES
+
+LIMIT = (Limit("blur", "spread", highest=2.0, from_progress=0.5),)
+
+
+def sounded(values: list[float], patience: int = 2) -> list[int]:
+    monitor = HealthMonitor(LIMIT, patience)
+    return [len(monitor.observe({"spread": value}, progress=0.9)) for value in values]
+
+
+def test_an_alarm_sounds_once_until_the_limit_was_kept_again() -> None:
+    assert sounded([3, 3, 3, 3]) == [0, 1, 0, 0]
+    assert sounded([3, 1, 3, 3, 1, 3, 3]) == [0, 0, 0, 1, 0, 0, 1]
+    assert sounded([3, 3], patience=1) == [1, 0]
+
+
+def test_what_is_not_known_breaks_no_limit() -> None:
+    assert sounded([3, math.nan, 3]) == [0, 0, 0]
+    assert HealthMonitor(LIMIT).observe({}, progress=1.0) == []
+
+
+def test_a_limit_waits_for_its_progress() -> None:
+    monitor = HealthMonitor(LIMIT, patience=1)
+    assert monitor.observe({"spread": 9.0}, progress=0.4) == []
+    (alarm,) = monitor.observe({"spread": 9.0}, progress=0.5)
+    assert str(alarm) == f"blur: spread 9.00, healthy up to 2.00. Remedy: {REMEDIES['blur']}."
+
+
+def test_a_resumed_monitor_goes_on_where_it_was() -> None:
+    first = HealthMonitor(LIMIT)
+    first.observe({"spread": 3.0}, progress=1.0)
+    second = HealthMonitor(LIMIT)
+    second.load_state_dict(first.state_dict())
+    assert len(second.observe({"spread": 3.0}, progress=1.0)) == 1
+
+
+def test_every_limit_has_a_remedy_and_a_number_that_exists() -> None:
+    targets = torch.eye(4).repeat_interleave(3, dim=0)[None]
+    numbers = health_numbers(torch.rand(1, 12, 12), targets=targets, logits=torch.randn(1, 12, 4))
+    assert {limit.number for limit in LIMITS} <= numbers.keys()
+    assert {limit.alarm for limit in LIMITS} <= REMEDIES.keys()
+
+
+def test_patience_is_checked() -> None:
+    with pytest.raises(ValueError, match=r"patience: 0.*Remedy"):
+        HealthMonitor(patience=0)
+
+
+def train_linear(weights: StepWeights, signal: float, steps: int = 120) -> tuple[list[str], float]:
+    """Train a linear model on noisy scenes by gradient descent, as anybody would; return the alarms and the share of right frames."""
+    generator = torch.Generator().manual_seed(0)
+    chords = (torch.rand(16, 6, 12, generator=generator) > 0.65).float()
+    lengths = torch.rand(16, 6, generator=generator) + 0.4
+    frames = torch.stack([torch.searchsorted((row / row.sum()).cumsum(0)[:-1], (torch.arange(60) + 0.5) / 60) for row in lengths])
+    truth = chords.gather(1, frames[:, :, None].expand(-1, -1, 12))
+    features = signal * truth + torch.randn(truth.shape, generator=generator)
+    model = torch.nn.Linear(12, 12)
+    torch.nn.init.zeros_(model.weight)
+    torch.nn.init.zeros_(model.bias)
+    optimizer, monitor, alarms = torch.optim.Adam(model.parameters(), lr=0.05), HealthMonitor(), []
+    for step in range(steps):
+        logits = model(features)
+        cost = bce_cost(logits, chords)
+        if step % 10 == 0:
+            numbers = health_numbers(cost, targets=chords, logits=logits, weights=weights, seed=step)
+            alarms += [alarm.name for alarm in monitor.observe(numbers, progress=step / steps)]
+        optimizer.zero_grad()
+        (soft_dtw(cost, weights=weights).sum() / 60).backward()
+        optimizer.step()
+    return alarms, float(((logits > 0) == truth.bool()).float().mean())
+
+
+def test_a_plain_training_loop_hears_of_its_collapse_and_not_of_its_health() -> None:
+    collapsed, _ = train_linear(StepWeights(), signal=0.3)
+    healthy, right = train_linear(StepWeights(horizontal=0.1), signal=3.0)
+    assert "collapse" in collapsed
+    assert healthy == []
+    assert right > 0.9
