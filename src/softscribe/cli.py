@@ -1,4 +1,4 @@
-"""The command line: `softscribe prepare | train | evaluate` take Hydra overrides, `softscribe transcribe` takes files and options."""
+"""The command line: `softscribe prepare | train | evaluate` take Hydra overrides, `softscribe transcribe | audit` files and options."""
 
 import argparse
 import json
@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ USAGE = """usage: softscribe COMMAND ...
   softscribe train    resume=RUN                    go on with a run that was interrupted
   softscribe evaluate run=RUN [OVERRIDE ...]        measure a run on held-out recordings
   softscribe transcribe AUDIO --model FOLDER [-o FOLDER] [--midi] [--csv] [--npz] [--plot]
+  softscribe audit RUN_OR_CORPUS                    which recordings and scores do not fit each other, and why
 
 An override is key=value, for example experiment=demo or trainer.steps=2000; configs/ lists all keys with their meaning."""
 
@@ -38,14 +40,14 @@ Settings = TypeVar("Settings")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` name; return the exit status: 0, 1 for unusable input, 2 for a wrong call, 128 + n for signal n."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"prepare": _prepare, "train": _train, "evaluate": _evaluate, "transcribe": _transcribe}
+    commands = {"prepare": _prepare, "train": _train, "evaluate": _evaluate, "transcribe": _transcribe, "audit": _audit}
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE)
         return 0 if words else 2
     if words[0] not in commands:
         print(f"softscribe: {words[0]!r} is no command.\n{USAGE}", file=sys.stderr)
         return 2
-    if words[0] != "transcribe" and {"-h", "--help"} & set(words):
+    if words[0] not in ("transcribe", "audit") and {"-h", "--help"} & set(words):
         print(USAGE)
         return 0
     try:
@@ -258,6 +260,34 @@ def _transcribe(words: list[str]) -> int:
         suffix, write = writers[kind]
         path = options.output / (options.audio.stem + suffix)
         write(path)
+        print(path)
+    return 0
+
+
+def _audit(words: list[str]) -> int:
+    from softscribe.corpora import FeatureStore
+    from softscribe.corpora.opening import open_store
+    from softscribe.health import audit, audit_table, write_audit
+    from softscribe.models import load_model
+    from softscribe.sound import HcqtSettings
+    from softscribe.transcription import predict
+
+    parser = argparse.ArgumentParser(prog="softscribe audit", description="Find recordings and scores that do not fit each other.")
+    parser.add_argument("folder", type=Path, help="a run (its model then judges), a prepared store, or the folder of a prepared corpus")
+    folder = parser.parse_args(words).folder
+    is_run = (folder / CONFIG_NAME).is_file() or any(folder.glob(f"**/{MODEL_CARD}"))
+    if is_run:
+        run = newest_run(folder, MODEL_CARD)
+        settings = _read_run(run)
+        store = FeatureStore(Path(settings.store), HcqtSettings.from_dict(settings.features))
+        model, judged_by, output = load_model(run / "model")[0], str(run / "model"), run
+        verdicts = audit(store.recordings(), store.settings, partial(predict, model))
+    else:
+        store, judged_by = open_store(folder), "features"
+        output = store.directory.parent
+        verdicts = audit(store.recordings(), store.settings)
+    Console().print(audit_table(verdicts))
+    for path in write_audit(verdicts, output, judged_by=judged_by):
         print(path)
     return 0
 

@@ -2,6 +2,8 @@
 
 from softscribe.health.activation_health import ActivationHealth, activation_health
 from softscribe.health.alignment_health import AlignmentHealth, alignment_health
+from softscribe.health.audit import Verdict, audit
+from softscribe.health.audit_report import audit_table, write_audit
 from softscribe.health.diagonalization import Diagonalization, diagonalization
 from softscribe.health.monitor import LIMITS, Alarm, HealthMonitor, Limit, health_numbers
 
@@ -13,8 +15,12 @@ __all__ = [
     "Diagonalization",
     "HealthMonitor",
     "Limit",
+    "Verdict",
     "activation_health",
     "alignment_health",
+    "audit",
+    "audit_table",
     "diagonalization",
     "health_numbers",
+    "write_audit",
 ]

@@ -3,6 +3,7 @@
 import logging
 import math
 import warnings
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from softscribe.alignment import gpu_is_usable
 from softscribe.corpora import FeatureStore, PreparedRecording, corpus_fingerprint
 from softscribe.errors import InputError
 from softscribe.evaluation import tune_threshold
+from softscribe.health import Verdict
 from softscribe.models import create_model, load_model, save_model
 from softscribe.plots import plot_curves, save
 from softscribe.sound import HcqtSettings
@@ -34,6 +36,7 @@ from softscribe.training.checkpoints import (
 from softscribe.training.curves import CurvesLogger, curve_points
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.evaluate import predict_recording, recording_truth
+from softscribe.training.exclusion import exclude_doubtful, without_excluded
 from softscribe.training.health_check import HealthCheck
 from softscribe.training.losses import create_loss
 from softscribe.training.module import MONITORED_COST, TranscriptionModule
@@ -68,6 +71,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
     """
     features = HcqtSettings.from_dict(settings.features)
     recordings = FeatureStore(Path(settings.store), features).recordings()
+    used, excluded = exclude_doubtful(recordings, features, folder) if settings.audit == "exclude" else (recordings, [])
     checkpoints = folder / "checkpoints"
     last = checkpoints / LAST
     first_step = int(read_checkpoint(last)["global_step"]) if resume else 0
@@ -85,7 +89,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
         seed=settings.seed,
     )
     data = SegmentDataModule(
-        recordings,
+        used,
         features,
         settings.targets,
         transposition_semitones=settings.augmentation.transposition_semitones,
@@ -116,7 +120,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
     curves = {name: points for name, points in curve_points(folder / "metrics.csv").items() if name != MONITORED_COST}
     if curves:
         save(plot_curves(curves, title=settings.name), folder / "plots" / "curves.png")
-    return write_model(settings, module.model, recordings, folder)
+    return write_model(settings, module.model, recordings, folder, excluded=excluded)
 
 
 def build_model(settings: dict[str, Any], features: HcqtSettings, outputs: int) -> nn.Module:
@@ -138,8 +142,13 @@ def build_model(settings: dict[str, Any], features: HcqtSettings, outputs: int) 
     return model
 
 
-def write_model(settings: TrainSettings, model: nn.Module, recordings: list[PreparedRecording], folder: Path) -> Path:
-    """Write the model of the lowest validation cost, with the threshold tuned on the validation pieces, as `folder`/model."""
+def write_model(
+    settings: TrainSettings, model: nn.Module, recordings: list[PreparedRecording], folder: Path, *, excluded: Sequence[Verdict] = ()
+) -> Path:
+    """Write the model of the lowest validation cost, with the threshold tuned on the validation pieces, as `folder`/model.
+
+    `recordings` are the whole corpus, by which an evaluation knows it again; its `excluded` pairs do not count as trained on.
+    """
     best = folder / "checkpoints" / BEST
     if best.exists():
         model.load_state_dict(model_weights(read_checkpoint(best)))
@@ -148,7 +157,8 @@ def write_model(settings: TrainSettings, model: nn.Module, recordings: list[Prep
     threshold = settings.threshold.fixed
     if threshold is None and validation:
         threshold = tune_threshold([(predict_recording(model, prepared), recording_truth(prepared, outputs)) for prepared in validation])
-    train_split = [prepared.recording for prepared in recordings if prepared.recording.split == "train"]
+    trained_on = without_excluded(recordings, excluded)
+    train_split = [prepared.recording for prepared in trained_on if prepared.recording.split == "train"]
     anchors = sum(recording.anchor_count for recording in train_split)
     minutes = sum(recording.annotated_seconds for recording in train_split) / 60
     card = {
@@ -163,6 +173,7 @@ def write_model(settings: TrainSettings, model: nn.Module, recordings: list[Prep
             "recordings": len(train_split),
             "anchors_per_minute": round(anchors / minutes, 2),
             "loss": settings.loss["name"],
+            "excluded_by_audit": [f"{verdict.recording} {verdict.segment}: {verdict.fault}" for verdict in excluded],
             "corpus_fingerprint": corpus_fingerprint(prepared.recording for prepared in recordings),
         },
     }

@@ -8,6 +8,7 @@ from softscribe.errors import InputError
 from softscribe.training.module import OptimizerSettings
 from softscribe.training.segments import TargetSettings
 
+AUDIT_POLICIES = ("ignore", "exclude")
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
@@ -159,6 +160,7 @@ class TrainSettings:
         features: settings of the HCQT, see `HcqtSettings`.
         model: `name` and settings of the model, see `create_model`, and `init`: a model folder whose weights to start from, or `null`.
         loss: `name` and settings of the loss, see `create_loss`.
+        audit: `exclude` leaves training segments out whose score does not fit them (see docs/audit.md), `ignore` trains on all.
         health: who watches over the alignment.
         logger: `tensorboard: true` writes TensorBoard events beside metrics.csv.
     """
@@ -178,8 +180,11 @@ class TrainSettings:
     health: HealthSettings = field(default_factory=HealthSettings)
     logger: dict[str, Any] = field(default_factory=dict)
     corpus: dict[str, Any] = field(default_factory=dict)
+    audit: str = "ignore"
 
     def __post_init__(self) -> None:
+        if self.audit not in AUDIT_POLICIES:
+            raise InputError(f"audit: {self.audit!r}. Remedy: one of {', '.join(AUDIT_POLICIES)}.")
         if self.seed < 0:
             raise InputError(f"seed: {self.seed}. Remedy: a whole number from 0.")
         if self.loss.get("name") == "static" and self.targets.kind == "unique":

@@ -1,0 +1,48 @@
+"""Leaving doubtful pairs out of training: which, and saying so."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from softscribe.corpora import PreparedRecording
+from softscribe.errors import InputError
+from softscribe.health import Verdict, audit, write_audit
+from softscribe.health.audit_report import evidence_in_words
+from softscribe.sound import HcqtSettings
+
+
+def exclude_doubtful(
+    recordings: Sequence[PreparedRecording], settings: HcqtSettings, folder: Path
+) -> tuple[list[PreparedRecording], list[Verdict]]:
+    """Audit the training split by its features; name each doubtful segment on screen and all verdicts in `folder`/audit.json and .csv.
+
+    The same corpus gives the same verdicts, so a resumed run, and every process of one run, leaves the same segments out.
+
+    Returns:
+        The recordings without the doubtful training segments, and the verdicts on those.
+
+    Raises:
+        InputError: nothing is left to train on.
+    """
+    training = [prepared for prepared in recordings if prepared.recording.split == "train"]
+    verdicts = audit(training, settings) if training else []
+    doubtful = [verdict for verdict in verdicts if verdict.is_doubtful]
+    if training and len(doubtful) == len(verdicts):
+        raise InputError(f"audit=exclude: all {len(verdicts)} training segments are doubtful. Remedy: mend the corpus as audit.csv says.")
+    write_audit(verdicts, folder, judged_by="features")
+    print(f"audit: {len(doubtful)} of {len(verdicts)} training segments are left out{':' if doubtful else ''}")
+    for verdict in doubtful:
+        print(f"  {verdict.recording} {verdict.segment}: {verdict.fault}: {evidence_in_words(verdict)}")
+    return without_excluded(recordings, doubtful), doubtful
+
+
+def without_excluded(recordings: Sequence[PreparedRecording], excluded: Sequence[Verdict]) -> list[PreparedRecording]:
+    """Return the recordings without those segments; a recording that has no other is left out."""
+    left_out = {(verdict.recording, verdict.segment) for verdict in excluded}
+    kept = []
+    for prepared in recordings:
+        recording = prepared.recording
+        segments = tuple(segment for segment in recording.segments if (recording.name, segment.name) not in left_out)
+        if segments:
+            kept.append(replace(prepared, recording=replace(recording, segments=segments)))
+    return kept

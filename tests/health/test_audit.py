@@ -1,0 +1,190 @@
+"""Doubtful pairs: each of the five faults is found and called by its name, sound pairs are left alone."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from softscribe.cli import main
+from softscribe.corpora import FeatureStore, PreparedRecording, Recording, Segment, prepare, read_folder_corpus
+from softscribe.corpora.manifest import ManifestRow, write_manifest
+from softscribe.errors import InputError
+from softscribe.health import Verdict, audit
+from softscribe.health.audit import judge_pair
+from softscribe.health.pair_hypotheses import CUT, REPEAT, TRANSPOSED, TUNING, WRONG_SCORE
+from softscribe.scores import Score
+from softscribe.sound import HcqtSettings
+
+SAMPLE_RATE = 22_050
+SETTINGS = HcqtSettings()
+
+
+def recorded(folder: Path, name: str, seed: int, split: str = "train") -> Recording:
+    """Twenty random dyads, unevenly timed, as decaying harmonics."""
+    rng = np.random.default_rng(seed)
+    low = 48 + rng.integers(0, 12, 20)
+    pitches = np.stack([low, low + rng.choice([3, 4, 5, 7, 8, 9], 20)])
+    seconds = rng.uniform(0.4, 0.8, 20)
+    starts = np.concatenate([[0], np.cumsum(seconds)])
+    samples = np.zeros(int((starts[-1] + 0.3) * SAMPLE_RATE), np.float32)
+    for chord in range(20):
+        time = np.arange(int(seconds[chord] * SAMPLE_RATE)) / SAMPLE_RATE
+        for pitch in pitches[:, chord]:
+            hertz = 440 * 2 ** ((pitch - 69) / 12)
+            tone = sum(0.6**k * np.sin(2 * np.pi * hertz * (k + 1) * time) for k in range(5)) * np.exp(-time)
+            first = int(starts[chord] * SAMPLE_RATE)
+            samples[first : first + len(time)] += 0.1 * tone
+    audio = folder / f"{name}.wav"
+    soundfile.write(audio, samples, SAMPLE_RATE)
+    score = Score(np.tile(np.arange(20.0), 2), np.ones(40), pitches.ravel(), np.zeros(40, int), 20.0)
+    return Recording(name, audio, folder / f"{name}.csv", split, (Segment("001", 0.0, float(starts[-1]), 0.0, score),))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    folder = tmp_path_factory.mktemp("dyads")
+    store = FeatureStore(folder / "store", SETTINGS)
+    recordings = [recorded(folder, f"piece{seed}", seed) for seed in range(5)]
+    for recording in recordings:
+        store.write(recording)
+    store.set_corpus(recording.name for recording in recordings)
+    return store
+
+
+def with_score(prepared: PreparedRecording, score: Score) -> PreparedRecording:
+    segment = replace(prepared.recording.segments[0], score=score)
+    return replace(prepared, recording=replace(prepared.recording, segments=(segment,)))
+
+
+def judged(prepared: PreparedRecording, others: list[PreparedRecording], **changes: object) -> Verdict:
+    segment = replace(prepared.recording.segments[0], **changes)  # type: ignore[arg-type]
+    pairs = [(prepared, segment), *((other, other.recording.segments[0]) for other in others)]
+    return judge_pair(prepared, segment, pairs, SETTINGS)
+
+
+def test_sound_pairs_are_not_doubted(store: FeatureStore) -> None:
+    for verdict in audit(store.recordings(), SETTINGS):
+        assert not verdict.is_doubtful, verdict
+        assert verdict.doubt < 1
+        assert verdict.remedy == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "change", "remedy"),
+    [
+        (TRANSPOSED, lambda segment: {"score": segment.score.transposed(-3)}, "transpose_semitones: +3"),
+        (CUT, lambda segment: {"score": segment.score.between(5, 20)}, "audio_start_seconds"),
+        (CUT, lambda segment: {"score": segment.score.between(0, 14)}, "audio_end_seconds"),
+        (CUT, lambda segment: {"start_seconds": 0.3 * segment.end_seconds}, "score_start_quarters"),
+        (CUT, lambda segment: {"end_seconds": 0.7 * segment.end_seconds}, "score_end_quarters"),
+        (REPEAT, lambda segment: {"score": twice(segment.score, 5, 13)}, "repeats"),
+    ],
+)
+def test_a_changed_annotation_is_found_and_called_by_its_name(
+    store: FeatureStore, fault: str, change: Callable[[Segment], dict], remedy: str
+) -> None:
+    first, *others = store.recordings()
+    verdict = judged(first, others, **change(first.recording.segments[0]))
+    assert verdict.fault == fault, verdict
+    assert remedy in verdict.remedy
+
+
+def twice(score: Score, start: float, end: float) -> Score:
+    first, second = score.between(0, end), score.between(start, score.end_quarters)
+    return Score(
+        np.concatenate([first.onsets_quarters, second.onsets_quarters + end]),
+        np.concatenate([first.durations_quarters, second.durations_quarters]),
+        np.concatenate([first.pitches, second.pitches]),
+        np.concatenate([first.parts, second.parts]),
+        end + second.end_quarters,
+    )
+
+
+def test_a_wrong_score_is_found_and_the_right_one_named(store: FeatureStore) -> None:
+    recordings = store.recordings()
+    first, second, *others = recordings
+    verdict = judged(first, [second, *others], score=second.recording.segments[0].score)
+    assert verdict.fault == WRONG_SCORE
+    own, other = first.recording.segments[0], second.recording.segments[0]
+    swapped = [with_score(first, other.score), with_score(second, own.score)]
+    by_name = {verdict.recording: verdict for verdict in audit([*swapped, *others], SETTINGS)}
+    assert by_name["piece0"].fault == by_name["piece1"].fault == WRONG_SCORE
+    assert "fits better" in by_name["piece0"].finding, "its own score lies with piece1"
+    assert not any(by_name[other.recording.name].is_doubtful for other in others)
+
+
+def test_a_pair_that_is_alone_is_judged_against_its_own_score_in_other_keys(store: FeatureStore) -> None:
+    first, second, *_ = store.recordings()
+    assert not judged(first, []).is_doubtful
+    assert judged(first, [], score=second.recording.segments[0].score).fault == WRONG_SCORE
+
+
+@pytest.mark.parametrize("bins", [-1, 1])
+def test_a_wrong_tuning_is_found(store: FeatureStore, bins: int, tmp_path: Path) -> None:
+    first, *others = store.recordings()
+    np.save(tmp_path / "detuned.npy", np.roll(np.asarray(first.features), bins, axis=2))
+    verdict = judged(replace(first, features_path=tmp_path / "detuned.npy"), others)
+    assert verdict.fault == TUNING, verdict
+    assert f"{bins * 33:+d} cents" in verdict.finding
+
+
+def test_a_models_activations_take_the_features_place(store: FeatureStore) -> None:
+    """One that hears nothing makes every pair doubtful; one that is the features' own chroma none."""
+    recordings = store.recordings()
+
+    def chroma(magnitudes: np.ndarray) -> np.ndarray:
+        return np.log1p(10 * magnitudes[:, 1, 37::3].astype(np.float32)).reshape(len(magnitudes), -1, 12).sum(axis=1)
+
+    assert not any(verdict.is_doubtful for verdict in audit(recordings, SETTINGS, chroma))
+    deaf = audit(recordings, SETTINGS, lambda magnitudes: np.zeros((len(magnitudes), 12)))
+    assert all(verdict.fault == WRONG_SCORE for verdict in deaf)
+
+
+def test_an_empty_corpus_is_named() -> None:
+    with pytest.raises(InputError, match="recordings"):
+        audit([], SETTINGS)
+
+
+def test_the_command_writes_all_verdicts(store: FeatureStore, capsys: pytest.CaptureFixture) -> None:
+    root = store.directory.parent
+    assert main(["audit", str(root)]) == 0
+    assert "0 of 5 pairs are doubtful" in capsys.readouterr().out
+    pairs = json.loads((root / "audit.json").read_text())["pairs"]
+    with (root / "audit.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["recording"] for row in rows] == [pair["recording"] for pair in pairs]
+    assert sorted(row["recording"] for row in rows) == [f"piece{number}" for number in range(5)]
+    assert [float(row["doubt"]) for row in rows] == sorted((float(row["doubt"]) for row in rows), reverse=True)
+
+
+def test_a_folder_without_features_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["audit", str(tmp_path)]) == 1
+    assert "softscribe prepare" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_real_recordings_with_a_wrong_score_and_with_repeats_that_are_not_played(real_recordings: Path, tmp_path: Path) -> None:
+    violin, chopin = real_recordings / "bach_violin", real_recordings / "chopin_op10_3"
+    mov7 = violin / "audio" / "john-garner" / "john-garner_bwv1002_mov7.mp3"
+    played = violin / "notes" / "john-garner" / "john-garner_bwv1002_mov7.csv"
+    pianist = chopin / "Chopin_Op010-03-Measures1-8_Igoshina.wav"
+    etude = chopin / "Chopin_Op010-03-Measures1-8_MIDI.mid"
+
+    def faults(*pairs: tuple[Path, Path]) -> dict[str, str]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        write_manifest([ManifestRow(audio, score, audio_start_seconds=0.0) for audio, score in pairs], folder / "manifest.csv")
+        recordings, refused = read_folder_corpus(folder, csv_time_unit="ticks", csv_ticks_per_quarter=24, jobs=1)
+        assert not refused
+        store = FeatureStore(folder / "store", SETTINGS)
+        prepare(recordings, store, jobs=1)
+        return {verdict.recording: verdict.fault for verdict in audit(store.recordings(), SETTINGS)}
+
+    assert faults((mov7, played), (pianist, etude)) == {mov7.stem: "", pianist.stem: ""}
+    written = violin / "scores" / "bwv1002_mov7.mxl"
+    assert faults((mov7, written), (pianist, violin / "scores" / "bwv1003_mov3.mxl")) == {mov7.stem: REPEAT, pianist.stem: WRONG_SCORE}

@@ -1,0 +1,67 @@
+"""audit=exclude: doubtful training segments are left out, by name, on screen, in the run's folder and in the card."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from softscribe.corpora import FeatureStore
+from softscribe.errors import InputError
+from softscribe.health import Verdict
+from softscribe.sound import HcqtSettings
+from softscribe.training import TrainSettings, exclusion, train
+
+
+def verdict(recording: str, fault: str) -> Verdict:
+    return Verdict(recording, "0000", "train", 2.0 if fault else 0.5, fault, "", "", 0.6, 0.5, {"transposed": 0.1})
+
+
+def judged_by_hand(monkeypatch: pytest.MonkeyPatch, *doubtful: str) -> list[str]:
+    """Take these recordings' pairs for transposed; return the list that will hold the names of what was audited."""
+    audited: list[str] = []
+
+    def audit(recordings: list, settings: HcqtSettings) -> list[Verdict]:
+        names = [prepared.recording.name for prepared in recordings]
+        audited.extend(names)
+        return [verdict(name, "transposed" if name in doubtful else "") for name in names]
+
+    monkeypatch.setattr(exclusion, "audit", audit)
+    return audited
+
+
+def test_a_run_leaves_doubtful_segments_out_and_says_so(
+    settings: TrainSettings, run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    audited = judged_by_hand(monkeypatch, "melody1")
+    model = train(replace(settings, audit="exclude"), run_folder)
+    assert audited == ["melody0", "melody1", "melody2"], "validation and test recordings are no business of it"
+    printed = capsys.readouterr().out
+    assert "1 of 3 training segments are left out" in printed
+    assert "melody1 0000: transposed" in printed
+    data = json.loads((model / "card.json").read_text())["data"]
+    assert data["excluded_by_audit"] == ["melody1 0000: transposed"]
+    assert data["recordings"] == 2
+    assert [pair["fault"] for pair in json.loads((run_folder / "audit.json").read_text())["pairs"]] == ["", "transposed", ""]
+
+
+def test_exclusion_keeps_what_is_sound(settings: TrainSettings, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = HcqtSettings.from_dict(settings.features)
+    recordings = FeatureStore(Path(settings.store), features).recordings()
+    judged_by_hand(monkeypatch, "melody2")
+    kept, doubtful = exclusion.exclude_doubtful(recordings, features, run_folder)
+    assert [prepared.recording.name for prepared in kept] == ["melody0", "melody1", "melody3", "melody4"]
+    assert [one.recording for one in doubtful] == ["melody2"]
+
+
+def test_a_corpus_without_a_sound_pair_is_refused(settings: TrainSettings, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = HcqtSettings.from_dict(settings.features)
+    recordings = FeatureStore(Path(settings.store), features).recordings()
+    judged_by_hand(monkeypatch, "melody0", "melody1", "melody2")
+    with pytest.raises(InputError, match="audit=exclude"):
+        exclusion.exclude_doubtful(recordings, features, run_folder)
+
+
+def test_an_unknown_policy_is_named() -> None:
+    with pytest.raises(InputError, match="audit"):
+        TrainSettings(audit="perhaps")
