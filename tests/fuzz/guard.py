@@ -12,7 +12,7 @@ from typing import Any
 
 from softscribe.errors import InputError
 
-SECONDS = 10
+SECONDS = 60
 MEGABYTES = 1500
 LONGEST_MESSAGE = 3000
 
@@ -61,7 +61,7 @@ def read_or_refuse(read: Callable[[Path], Any], path: Path, **limits: float) -> 
     return text
 
 
-def refused(read: Callable[[Path], Any], path: Path, *words: str, seconds: float = 20, megabytes: int = 800) -> None:
+def refused(read: Callable[[Path], Any], path: Path, *words: str, seconds: float = SECONDS, megabytes: int = 800) -> None:
     """Demand that `read` refuses `path`, with `words` in its reason."""
     text = read_or_refuse(read, path, seconds=seconds, megabytes=megabytes)
     assert isinstance(text, str), f"{path} was read: {text}"

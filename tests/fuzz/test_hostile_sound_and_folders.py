@@ -68,7 +68,7 @@ def test_what_is_no_file_is_refused_and_does_not_block(tmp_path: Path) -> None:
             ("config.yaml", lambda path: cli._read_run(path.parent)),
         ):
             (place / name).symlink_to(target)
-            refused(read, place / name, seconds=5)
+            refused(read, place / name)
 
 
 def test_names_in_the_index_of_a_store_cannot_leave_it(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ MEI = b"""<?xml version="1.0" encoding="UTF-8"?><mei xmlns="http://www.music-enc
 <music><body><mdiv><score><scoreDef meter.count="4" meter.unit="4" key.sig="1s"><staffGrp>
 <staffDef n="1" lines="5" clef.shape="G" clef.line="2"/></staffGrp></scoreDef><section><measure n="1" right="rptend">
 <staff n="1"><layer n="1"><beam><note pname="c" oct="4" dur="8" accid="s"/><note pname="e" oct="4" dur="8" dots="1"/></beam>
-<tuplet num="3" numbase="2"><note pname="d" oct="4" dur="4" tie="i"/><rest dur="4"/></tuplet>
+<tuplet num="3" numbase="2"><note pname="d" oct="4" dur="4" tie="i"/><note pname="a" oct="4" dur="4"/></tuplet>
 <chord dur="2"><note pname="g" oct="4"/><note pname="b" oct="5"/></chord><mRest/><multiRest num="2"/></layer></staff></measure></section>
 </score></mdiv></body></music></mei>
 """
