@@ -1,8 +1,10 @@
 """The command line: `softscribe prepare | train | evaluate` take Hydra overrides, `softscribe transcribe | audit` files and options."""
 
 import argparse
+import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -18,7 +20,7 @@ from rich.console import Console
 from yaml import YAMLError
 
 from softscribe.errors import InputError
-from softscribe.files import replacing
+from softscribe.files import read_bounded, replacing
 
 USAGE = """usage: softscribe COMMAND ...
 
@@ -33,6 +35,7 @@ An override is key=value, for example experiment=demo or trainer.steps=2000; con
 
 CONFIG_NAME = "config.yaml"
 MODEL_CARD = "model/card.json"
+MAXIMUM_CONFIG_BYTES = 100_000
 
 Settings = TypeVar("Settings")
 
@@ -200,13 +203,18 @@ def find_model(folder: Path) -> Path:
 def _read_run(folder: Path) -> Any:
     from softscribe.training import TrainSettings
 
+    path = folder / CONFIG_NAME
+    content = read_bounded(path, MAXIMUM_CONFIG_BYTES)
+    # A run's config is data: what stands there was resolved when it was written, and nothing in it refers to anything else.
+    if b"${" in content or re.search(rb"(^|[\s\[{,])[&*]\w", content):
+        raise InputError(f"{path}: holds an interpolation or a YAML alias, which softscribe never writes. Remedy: name another run.")
     try:
-        config = OmegaConf.load(folder / CONFIG_NAME)
-    except (OSError, ValueError, YAMLError) as error:
-        raise InputError(f"{folder / CONFIG_NAME}: cannot be read ({error}). Remedy: name another run.") from error
-    if not isinstance(config, DictConfig):
-        raise InputError(f"{folder / CONFIG_NAME}: no config. Remedy: name another run.")
-    return read_settings(TrainSettings, config)
+        config = OmegaConf.load(io.StringIO(content.decode("utf-8")))
+        if not isinstance(config, DictConfig):
+            raise InputError("no mapping")
+        return read_settings(TrainSettings, config)
+    except (OSError, ValueError, TypeError, RecursionError, YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{path}: not the config of a run ({error}). Remedy: name another run.") from error
 
 
 def _evaluate(words: list[str]) -> int:

@@ -1,12 +1,22 @@
 """The one error that stands for a mistake in what the user supplied."""
 
+_LONGEST_TEXT = 2000
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used: a file, a value, a folder.
 
     Its text names the file or argument, the value, and the remedy, on one line where it can. The command line prints it without
-    a traceback; everything else that is raised is a defect of softscribe and keeps its traceback.
+    a traceback; everything else that is raised is a defect of softscribe and keeps its traceback. The text may quote a file that somebody
+    else made: characters that a terminal would obey instead of showing are escaped, and the middle of a very long text is left out.
 
     >>> str(InputError("song.wav: 0.2 s long, at least 1 s is needed. Remedy: leave it out of the corpus."))
     'song.wav: 0.2 s long, at least 1 s is needed. Remedy: leave it out of the corpus.'
+    >>> print(InputError("split is '\\x1b[2J'. Remedy: train."))
+    split is '\\x1b[2J'. Remedy: train.
     """
+
+    def __init__(self, text: str) -> None:
+        if len(text) > _LONGEST_TEXT:
+            text = f"{text[: _LONGEST_TEXT // 2]} [...] {text[-_LONGEST_TEXT // 2 :]}"
+        super().__init__("".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text))

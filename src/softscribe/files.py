@@ -1,11 +1,21 @@
-"""Writing files so that a reader, or a process killed at any moment, never meets half a file."""
+"""Files that are whole or absent when written, and that are read in bounded memory whatever they claim."""
 
+import io
+import json
+import math
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from softscribe.errors import InputError
+
+MAXIMUM_JSON_BYTES = 10_000_000
+MAXIMUM_ARRAYS_BYTES = 1_000_000_000
 
 
 @contextmanager
@@ -49,3 +59,74 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_bounded(path: Path, maximum_bytes: int) -> bytes:
+    """Return what a regular file holds; a device or a pipe, which may never end, is none.
+
+    Raises:
+        InputError: there is no such file, it cannot be read, or it is larger than `maximum_bytes`.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: {'is no file' if path.exists() else 'not found'}. Remedy: check the path.")
+    try:
+        if path.stat().st_size > maximum_bytes:
+            raise InputError(f"{path}: larger than {maximum_bytes / 1_000_000:g} MB. Remedy: check that it is the file you mean.")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: check the path and its permissions.") from error
+
+
+def read_json(path: Path) -> Any:
+    """Return the tree in a JSON file.
+
+    Raises:
+        InputError: as `read_bounded`, or it is no JSON in UTF-8, nests too deep, or says one thing twice.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError(f"a key stands twice in {[key for key, _ in pairs]}")
+        return dict(pairs)
+
+    try:
+        return json.loads(read_bounded(path, MAXIMUM_JSON_BYTES).decode("utf-8"), object_pairs_hook=once)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error}). Remedy: copy it again, or make it anew.") from error
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an NPZ file by name. Unlike `numpy.load` this allocates nothing that is not in the file, and knows no pickles.
+
+    Raises:
+        InputError: as `read_bounded`, or it is no NPZ file as `numpy.savez` writes it, or a checksum is wrong.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "two.npz"
+    >>> np.savez(path, onsets=np.array([0.5, 1.5]), end=np.float64(2.0))
+    >>> {name: array.tolist() for name, array in read_arrays(path).items()}
+    {'onsets': [0.5, 1.5], 'end': 2.0}
+    """
+    data = read_bounded(path, MAXIMUM_ARRAYS_BYTES)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            # A member is read up to the size that the directory states, and no further.
+            if sum(member.file_size for member in archive.infolist()) > MAXIMUM_ARRAYS_BYTES:
+                raise ValueError(f"unpacks to more than {MAXIMUM_ARRAYS_BYTES / 1_000_000:g} MB")
+            return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in archive.infolist()}
+    # Damaged archives and array headers end in BadZipFile, zlib.error, SyntaxError, TokenError, OverflowError and more.
+    except Exception as error:
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {error}). Remedy: delete it; it is made anew.") from error
+
+
+def _array(data: bytes) -> np.ndarray:
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("not the array format 1.0")
+    shape, by_columns, kind = np.lib.format.read_array_header_1_0(stream)
+    start = stream.tell()
+    if kind.hasobject or math.prod(shape) * kind.itemsize != len(data) - start:
+        raise ValueError(f"an array of shape {shape} and type {kind} in {len(data) - start} bytes")
+    return np.frombuffer(data, kind, offset=start).reshape(shape, order="F" if by_columns else "C")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from softscribe.corpora.pairing import pair_by_name, split_pieces, unique_names
 from softscribe.corpora.parallel import map_in_processes
 from softscribe.corpora.recordings import Recording, Refusal, Segment, Split
 from softscribe.errors import InputError
-from softscribe.files import replacing
+from softscribe.files import read_arrays, replacing
 from softscribe.scores import PerformedNotes, Score, read_performed_notes, read_score
 from softscribe.sound import audio_duration_seconds, read_audio
 
@@ -181,9 +180,9 @@ def _cached_chroma(path: Path, cache_directory: Path | None) -> AudioChroma:
         return audio_chroma(read_audio(path, _SAMPLE_RATE), _SAMPLE_RATE)
     cached = Path(cache_directory) / f"chroma-{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}.npz"
     try:
-        with cached.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return AudioChroma(arrays["values"], *(float(arrays[field.name]) for field in fields(AudioChroma)[1:]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        arrays = read_arrays(cached)
+        return AudioChroma(arrays["values"], *(float(arrays[field.name]) for field in fields(AudioChroma)[1:]))
+    except (InputError, ValueError, KeyError, TypeError):
         chroma = audio_chroma(read_audio(path, _SAMPLE_RATE), _SAMPLE_RATE)
         with replacing(cached) as temporary:
             np.savez(temporary, **{field.name: getattr(chroma, field.name) for field in fields(AudioChroma)})

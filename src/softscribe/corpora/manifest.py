@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -12,11 +13,12 @@ from typing import Literal, TypeVar, get_args
 
 from softscribe.corpora.recordings import SPLITS, Split
 from softscribe.errors import InputError
-from softscribe.files import replacing
+from softscribe.files import read_bounded, replacing
 
 Repeats = Literal["written", "expanded"]
 REPEATS: tuple[Repeats, ...] = get_args(Repeats)
 Choice = TypeVar("Choice", bound=str)
+MAXIMUM_BYTES = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,11 @@ def _format_cell(value: object, folder: Path) -> str:
 
 
 def _read_cells(path: Path) -> list[tuple[int, dict[str, str]]]:
+    content = read_bounded(path, MAXIMUM_BYTES)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True, skipinitialspace=True)
-            lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True, skipinitialspace=True)
+        lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error}). Remedy: save it as comma-separated text in UTF-8.") from error
     header = [cell.strip() for cell in lines[0][1]] if lines else []
     unknown = [column for column in header if column not in COLUMNS]
@@ -135,6 +137,8 @@ def _parse_row(path: Path, line: int, cells: dict[str, str]) -> ManifestRow:
         return InputError(f"{path}, line {line}, column {column}: {cells.get(column, '')!r}. Remedy: {remedy}.")
 
     def file(column: str) -> Path | None:
+        if "\0" in cells.get(column, ""):
+            raise fail(column, "a path without NUL characters")
         return Path(os.path.normpath(path.parent / cells[column])) if cells.get(column) else None
 
     def number(column: str) -> float | None:
@@ -160,6 +164,8 @@ def _parse_row(path: Path, line: int, cells: dict[str, str]) -> ManifestRow:
         semitones = int(cells.get("transpose_semitones") or 0)
     except ValueError:
         raise fail("transpose_semitones", "a whole number, or nothing") from None
+    if abs(semitones) > 127:
+        raise fail("transpose_semitones", "a whole number from -127 to 127, or nothing")
     row = ManifestRow(
         audio,
         score,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -95,7 +96,7 @@ def split_pieces(
 
     def order(piece: Path) -> str:
         relative = piece.relative_to(directory) if piece.is_relative_to(directory) else piece
-        return hashlib.sha256(f"{seed}:{relative.as_posix()}".encode()).hexdigest()
+        return hashlib.sha256(os.fsencode(f"{seed}:{relative.as_posix()}")).hexdigest()
 
     free = sorted((piece for piece, split in given.items() if split is None), key=order)
     splits: dict[Path, Split] = {piece: split for piece, split in given.items() if split is not None}

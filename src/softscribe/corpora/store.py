@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from softscribe.corpora.recordings import Recording, Segment
+from softscribe.corpora.recordings import Recording, Segment, safe_name
 from softscribe.errors import InputError
-from softscribe.files import replacing
+from softscribe.files import read_arrays, read_json, replacing
 from softscribe.scores.notes import PerformedNotes, Score
 from softscribe.sound import HcqtSettings, estimate_tuning_semitones, hcqt, read_audio
 
@@ -104,10 +104,10 @@ class FeatureStore:
             InputError: they are not stored.
         """
         path = self._path(recording.name, ".json")
-        try:
-            return float(json.loads(path.read_text())["duration_seconds"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: cannot be read ({error}). Remedy: run `softscribe prepare` again.") from error
+        sidecar = read_json(path)
+        if not _states_duration(sidecar):
+            raise InputError(f"{path}: states no duration_seconds. Remedy: run `softscribe prepare` again.")
+        return float(sidecar["duration_seconds"])
 
     def set_corpus(self, names: Iterable[str]) -> None:
         """State which recordings the corpus consists of; `recordings` returns exactly these.
@@ -116,7 +116,7 @@ class FeatureStore:
             StoreError: the store cannot be written.
         """
         with _replacing(self.directory / _INDEX) as temporary:
-            temporary.write_text(json.dumps({"recordings": sorted(names)}, indent=1, ensure_ascii=False))
+            temporary.write_text(json.dumps({"recordings": sorted(names)}, indent=1))
 
     def recordings(self) -> list[PreparedRecording]:
         """Return the corpus prepared last, sorted by name.
@@ -126,10 +126,11 @@ class FeatureStore:
         """
         index = self.directory / _INDEX
         try:
-            names = json.loads(index.read_text())["recordings"]
-        except (OSError, ValueError, KeyError, TypeError):
-            names = []
-        if not names:
+            names = read_json(index)["recordings"]
+        except (InputError, KeyError, TypeError):
+            names = None
+        # A name that is no file name could lead out of the store.
+        if not isinstance(names, list) or not names or any(not isinstance(name, str) or safe_name(name) != name for name in names):
             raise InputError(f"{index}: no corpus is prepared for these features. Remedy: run `softscribe prepare` with the same settings.")
         return [self._read(name) for name in names]
 
@@ -139,8 +140,11 @@ class FeatureStore:
     def _read(self, name: str) -> PreparedRecording:
         recording = _read_annotation(self._path(name, ".npz"))
         prepared = PreparedRecording(recording, self._path(name, ".npy"), self.settings.frames_per_second)
-        if prepared.features.shape[1:] != (self.settings.channels, self.settings.bins):
+        frames, *form = prepared.features.shape
+        if form != [self.settings.channels, self.settings.bins]:
             raise InputError(f"{prepared.features_path}: does not fit the settings of its folder. Remedy: run `softscribe prepare` again.")
+        if max(segment.end_seconds for segment in recording.segments) > frames / prepared.frames_per_second + SEGMENT_TOLERANCE_SECONDS:
+            raise InputError(f"{prepared.features_path}: too short for {name}.npz beside it. Remedy: run `softscribe prepare` again.")
         return prepared
 
     def _compute(self, recording: Recording, audio_sha256: str) -> dict[str, Any]:
@@ -160,7 +164,7 @@ class FeatureStore:
             "duration_seconds": duration_seconds,
         }
         with _replacing(self._path(recording.name, ".json")) as temporary:
-            temporary.write_text(json.dumps(sidecar, indent=1, ensure_ascii=False))
+            temporary.write_text(json.dumps(sidecar, indent=1))
         return sidecar
 
     def _provenance(self, audio_sha256: str) -> dict[str, Any]:
@@ -170,12 +174,12 @@ class FeatureStore:
     def _valid_sidecar(self, name: str, audio_sha256: str) -> dict[str, Any] | None:
         """The sidecar of features that are intact and current, or None."""
         try:
-            sidecar = json.loads(self._path(name, ".json").read_text())
+            sidecar = read_json(self._path(name, ".json"))
             wanted = json.loads(json.dumps(self._provenance(audio_sha256)))  # tuples become lists, as in the file
             current = all(sidecar.get(key) == value for key, value in wanted.items())
             intact = current and sidecar["features_sha256"] == _sha256(self._path(name, ".npy"))
-            return {**sidecar, "duration_seconds": float(sidecar["duration_seconds"])} if intact else None
-        except (OSError, InputError, ValueError, KeyError, TypeError, AttributeError):
+            return sidecar if intact and _states_duration(sidecar) else None
+        except (InputError, KeyError, AttributeError):
             return None
 
 
@@ -196,6 +200,11 @@ def _sha256(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: check its path and permissions.") from error
 
 
+def _states_duration(sidecar: Any) -> bool:
+    seconds = sidecar.get("duration_seconds") if isinstance(sidecar, dict) else None
+    return type(seconds) is float and math.isfinite(seconds) and seconds > 0
+
+
 def _check_segments(recording: Recording, duration_seconds: float) -> None:
     for segment in recording.segments:
         if segment.end_seconds > duration_seconds + SEGMENT_TOLERANCE_SECONDS:
@@ -208,7 +217,8 @@ def _check_segments(recording: Recording, duration_seconds: float) -> None:
 def _open_features(path: Path) -> np.memmap:
     try:
         features = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    # A damaged header ends in ValueError, SyntaxError, TokenError, OverflowError and more.
+    except Exception as error:
         raise InputError(f"{path}: cannot be read ({error}). Remedy: run `softscribe prepare` again.") from error
     if not isinstance(features, np.memmap) or features.dtype != np.float16 or features.ndim != 3:
         raise InputError(f"{path}: holds no HCQT features. Remedy: delete it and run `softscribe prepare` again.")
@@ -239,9 +249,10 @@ def _write_annotation(recording: Recording, path: Path) -> None:
 
 def _read_annotation(path: Path) -> Recording:
     try:
-        # numpy leaves a file open that it opened itself and cannot read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
+        arrays = read_arrays(path)
+    except InputError as error:
+        raise InputError(f"{error} Or run `softscribe prepare` again.") from error
+    try:
         description = json.loads(str(arrays["description"]))
         boundaries = np.cumsum(arrays["segments_notes"])[:-1]
         scores = zip(*(np.split(arrays[f"score_{field}"], boundaries) for field in _SCORE_ARRAYS), strict=True)
@@ -261,5 +272,5 @@ def _read_annotation(path: Path) -> Recording:
             truth,
             description["segments_guessed"],
         )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error}). Remedy: run `softscribe prepare` again.") from error

@@ -21,13 +21,16 @@ def create_model(settings: Mapping[str, Any], *, in_channels: int, outputs: int)
     >>> create_model({"name": "mcnn", "channels": [8, 8, 8, 1]}, in_channels=6, outputs=12).outputs
     12
     """
-    if not isinstance(settings, Mapping) or settings.get("name") not in MODELS:
+    arguments = dict(settings) if isinstance(settings, Mapping) else {}
+    name = arguments.pop("name", None)
+    if not isinstance(name, str) or name not in MODELS:
         raise InputError(f"model: {settings!r} names no known model. Remedy: a name out of {', '.join(sorted(MODELS))}.")
-    arguments = dict(settings)
-    name = arguments.pop("name")
     try:
         if "channels" in arguments:
             arguments["channels"] = tuple(arguments["channels"])
         return MODELS[name](in_channels=in_channels, outputs=outputs, **arguments)
-    except TypeError as error:
+    except InputError:
+        raise
+    # torch refuses sizes that are no numbers, negative or beyond its reach each with another error.
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InputError(f"model: {error}. Remedy: give only settings that the model {name!r} takes.") from error

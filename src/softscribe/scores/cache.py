@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from softscribe.errors import InputError
-from softscribe.files import replacing
+from softscribe.files import read_arrays, read_bounded, replacing
 from softscribe.scores.notes import Score
+from softscribe.scores.sheet_music import MAXIMUM_BYTES
 
 #: Raised whenever the reader gives other notes for the same file: what was cached before is then not found any more.
 READER_VERSION = 1
@@ -30,11 +29,7 @@ def cached(path: Path, repeats: str, directory: Path | None, read: Callable[[Pat
     """
     if directory is None:
         return read(path, repeats)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: check the path and its permissions.") from error
-    key = f"{path.suffix.lower()}\0{repeats}\0{READER_VERSION}\0{version('music21')}\0".encode() + content
+    key = f"{path.suffix.lower()}\0{repeats}\0{READER_VERSION}\0{version('music21')}\0".encode() + read_bounded(path, MAXIMUM_BYTES)
     file = directory / f"{hashlib.sha256(key).hexdigest()[:32]}.npz"
     score = _load(file)
     if score is None:
@@ -45,11 +40,11 @@ def cached(path: Path, repeats: str, directory: Path | None, read: Callable[[Pat
 
 def _load(file: Path) -> Score | None:
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            return Score(
-                arrays["onsets_quarters"], arrays["durations_quarters"], arrays["pitches"], arrays["parts"], float(arrays["end_quarters"])
-            )
-    except (OSError, KeyError, ValueError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        arrays = read_arrays(file)
+        return Score(
+            arrays["onsets_quarters"], arrays["durations_quarters"], arrays["pitches"], arrays["parts"], float(arrays["end_quarters"])
+        )
+    except (InputError, KeyError, ValueError, TypeError):
         return None
 
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from softscribe.errors import InputError
+from softscribe.files import read_bounded
 from softscribe.scores.notes import PerformedNotes, Score
 
-#: Larger files are no scores: a symphony has 0.5 MB.
-MAXIMUM_BYTES = 100_000_000
+#: Larger files are no scores: a symphony has 0.5 MB. Each byte may become an event of some hundred bytes.
+MAXIMUM_BYTES = 10_000_000
 
 
 def read_score_midi(path: Path) -> Score:
@@ -66,12 +67,7 @@ def _parsed(path: Path, in_seconds: bool) -> Any:
     import mido
     import pretty_midi
 
-    try:
-        if path.stat().st_size > MAXIMUM_BYTES:
-            raise InputError(f"{path}: larger than {MAXIMUM_BYTES // 1_000_000} MB, no score. Remedy: give the MIDI file of one piece.")
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: check the path and its permissions.") from error
+    data = read_bounded(path, MAXIMUM_BYTES)
     remedy = "Remedy: export the MIDI file again, or leave it out."
     if data[:4] != b"MThd":
         raise InputError(f"{path}: {'empty' if not data else 'not a MIDI file'}. {remedy}")

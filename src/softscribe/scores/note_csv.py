@@ -22,14 +22,16 @@ from pathlib import Path
 import numpy as np
 
 from softscribe.errors import InputError
-from softscribe.files import replacing
+from softscribe.files import read_bounded, replacing
 from softscribe.scores.notes import PerformedNotes, Score
 
 #: What `csv_time_unit="seconds"` takes a quarter note to last: 120 per minute, as MIDI does when nothing is said.
 NOMINAL_SECONDS_PER_QUARTER = 0.5
 #: Larger files are no note lists: a symphony has 100,000 notes in 5 MB.
-MAXIMUM_BYTES = 100_000_000
+MAXIMUM_BYTES = 20_000_000
 MUSICNET_SAMPLE_RATE = 44_100
+#: No time, in whatever unit, and no pitch is larger: a recording of a day has 4e9 samples.
+LARGEST_NUMBER = 1e12
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class _Table:
         for row, (cell, line) in enumerate(zip(self.columns[column], self.lines, strict=True)):
             try:
                 values[row] = empty if empty is not None and not cell else float(cell)
+                if cell and not abs(values[row]) <= LARGEST_NUMBER:
+                    raise ValueError
             except ValueError:
                 raise InputError(f"{self.path}, line {line}: {column} is {cell!r}. Remedy: give a number.") from None
         return values
@@ -86,7 +90,7 @@ class _Table:
     def pitches(self, column: str) -> np.ndarray:
         """The column as MIDI pitches, -1 where the cell is empty."""
         values = self.numbers(column, empty=-1.0)
-        wrong = ~(np.isfinite(values) & (values == np.floor(values)))
+        wrong = values != np.floor(values)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             cell = self.columns[column][row]
@@ -199,15 +203,11 @@ def write_performed_notes_csv(notes: PerformedNotes, path: str | Path) -> None:
 
 def _read_table(path: Path) -> _Table:
     try:
-        if path.stat().st_size > MAXIMUM_BYTES:
-            raise InputError(f"{path}: larger than {MAXIMUM_BYTES // 1_000_000} MB, no note list. Remedy: give the notes of one piece.")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: check the path and its permissions.") from error
+        text = read_bounded(path, MAXIMUM_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file in UTF-8. Remedy: give a CSV of notes, saved as UTF-8.") from None
     first_line = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text), delimiter=";" if first_line.count(";") > first_line.count(",") else ",")
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=";" if first_line.count(";") > first_line.count(",") else ",")
     header: list[str] = []
     rows, lines = [], []
     try:
@@ -228,6 +228,9 @@ def _read_table(path: Path) -> _Table:
         raise InputError(f"{path}, line {reader.line_num}: {error}. Remedy: give a CSV of notes.") from None
     if not header:
         raise InputError(f"{path}: empty. Remedy: give a header and one row per note.")
+    repeated = sorted({name for name in header if name and header.count(name) > 1})
+    if repeated:
+        raise InputError(f"{path}: repeated column(s) {', '.join(map(repr, repeated))}. Remedy: name every column once.")
     return _Table(path, {name: [row[place] for row in rows] for place, name in enumerate(header)}, lines)
 
 
@@ -264,7 +267,7 @@ def _quarters_per_unit(path: Path, dialect: _Dialect, unit: str | None, ticks_pe
 
 def _numbered(names: list[str]) -> np.ndarray:
     """Part numbers: as they stand if all are whole numbers, else names counted in the order of their first note."""
-    if all(name.isascii() and name.isdigit() for name in names if name):
+    if all(name.isascii() and name.isdigit() and len(name) < 10 for name in names if name):
         return np.array([int(name or 0) for name in names], dtype=np.int64)
     order = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([order[name] for name in names], dtype=np.int64)

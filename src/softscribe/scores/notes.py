@@ -184,9 +184,9 @@ def _column(name: str, values: np.ndarray, dtype: type, allow_nan: bool = False)
     """A one-dimensional copy of `values` in `dtype`, refused where it is not finite or would be rounded."""
     given = np.asarray(values)
     if given.ndim != 1:
-        raise InputError(f"{name}: shape {given.shape}; one value per note is needed, shape (notes,).")
+        raise InputError(f"{name}: shape {given.shape}. Remedy: give one value per note, shape (notes,).")
     if given.size and given.dtype.kind not in ("iuf" if dtype is np.float64 else "iu"):
-        raise InputError(f"{name}: dtype {given.dtype}; {'numbers' if dtype is np.float64 else 'whole numbers'} are needed.")
+        raise InputError(f"{name}: dtype {given.dtype}. Remedy: give {'numbers' if dtype is np.float64 else 'whole numbers'}.")
     column: np.ndarray = given.astype(dtype)
     if dtype is np.float64 and not allow_nan:
         _refuse(name, column, ~np.isfinite(column), "finite values are needed")
@@ -195,13 +195,17 @@ def _column(name: str, values: np.ndarray, dtype: type, allow_nan: bool = False)
 
 def _same_length(**columns: np.ndarray) -> None:
     if len({len(column) for column in columns.values()}) > 1:
-        raise InputError(f"{', '.join(f'{name}: {len(column)}' for name, column in columns.items())} values; as many of each are needed.")
+        counts = ", ".join(f"{name}: {len(column)}" for name, column in columns.items())
+        raise InputError(f"{counts} values. Remedy: give as many of each.")
 
 
 def _refuse(name: str, values: np.ndarray, wrong: np.ndarray, rule: str) -> None:
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
-        raise InputError(f"{name}: note {first} has {values[first]:g}; {rule} ({int(wrong.sum())} of {len(values)} notes are wrong).")
+        raise InputError(
+            f"{name}: note {first} has {values[first]:g}; {rule}. "
+            f"Remedy: correct or remove it ({int(wrong.sum())} of {len(values)} notes are wrong)."
+        )
 
 
 def _same_values(first: Score | PerformedNotes, second: Score | PerformedNotes) -> bool:

@@ -63,7 +63,7 @@ def read_performed_notes(path: str | Path) -> PerformedNotes:
     The CSV's header is `onset_seconds,offset_seconds,pitch[,score_onset_quarters]`, or a dataset's: see `softscribe.scores.note_csv`.
 
     Raises:
-        InputError: the file is missing, damaged, without notes or of unknown format.
+        InputError: the file is missing, damaged, of unknown format, or a MIDI file without notes; a CSV may say that nothing sounded.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "truth.csv"

@@ -9,11 +9,11 @@ XML is checked before music21 sees it: entity declarations are refused, size and
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 import xml.etree.ElementTree as ET
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.parsers import expat
@@ -21,12 +21,15 @@ from xml.parsers import expat
 import numpy as np
 
 from softscribe.errors import InputError
+from softscribe.files import read_bounded
 from softscribe.scores.notes import SAME_TIME_QUARTERS, Score
 
 #: An orchestral score has 10-50 MB of MusicXML.
 MAXIMUM_BYTES = 100_000_000
 #: MusicXML nests 12 deep, MEI about 30.
 MAXIMUM_DEPTH = 200
+#: 50 MB of MusicXML have 2 million.
+MAXIMUM_ELEMENTS = 4_000_000
 _REMEDY = "Remedy: export the score again, as MusicXML, or leave it out."
 
 
@@ -36,7 +39,7 @@ def read_sheet_music(path: Path, repeats: str) -> Score:
     Raises:
         InputError: the file cannot be read, is damaged or unsafe, holds no pitched note, or its repeats cannot be followed.
     """
-    data = _bounded(path)
+    data = read_bounded(path, MAXIMUM_BYTES)
     if path.suffix.lower() == ".krn":
         text, form = data.decode("utf-8", errors="replace"), "humdrum"
         _refuse_endless(path, re.findall(r"\*M(\d+/\d+)", text))
@@ -50,15 +53,6 @@ def read_sheet_music(path: Path, repeats: str) -> Score:
     # Well-formed nonsense makes music21 raise almost any built-in error, besides its own.
     except Exception as error:
         raise InputError(f"{path}: music21 cannot read it ({type(error).__name__}: {error}). {_REMEDY}") from error
-
-
-def _bounded(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAXIMUM_BYTES:
-            raise InputError(f"{path}: larger than {MAXIMUM_BYTES // 1_000_000} MB, no score. Remedy: give the score of one piece.")
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: check the path and its permissions.") from error
 
 
 def _unzipped(path: Path, data: bytes) -> bytes:
@@ -77,7 +71,10 @@ def _unzipped(path: Path, data: bytes) -> bytes:
             if not listed or listed[0] not in names:
                 raise InputError(f"{path}: a compressed file without a score inside. {_REMEDY}")
             return _member(path, archive, listed[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except InputError:
+        raise
+    # BadZipFile, zlib.error, RuntimeError (a password), NotImplementedError (a method), ValueError (a place before the beginning) and more.
+    except Exception as error:
         raise InputError(f"{path}: a damaged or locked MXL file ({error}). {_REMEDY}") from error
 
 
@@ -109,17 +106,20 @@ def _refuse_endless(path: Path, counts: list[str]) -> None:
 
 
 def _parsed_xml(path: Path, data: bytes) -> tuple[ET.Element, str]:
-    """The XML's root and its tag without namespace; refused if it declares entities, nests too deep, or is broken."""
-    depth = 0
+    """The XML's root and its tag without namespace; refused if it declares entities, is too deep or too large, or is broken."""
+    depth = count = 0
 
     def refuse_entity(name: str, *_: object) -> None:
         raise InputError(f"{path}: declares the XML entity {name!r}, which a score has no need of. {_REMEDY}")
 
     def descend(*_: object) -> None:
-        nonlocal depth
+        nonlocal depth, count
         depth += 1
+        count += 1
         if depth > MAXIMUM_DEPTH:
             raise InputError(f"{path}: XML nested more than {MAXIMUM_DEPTH} deep. {_REMEDY}")
+        if count > MAXIMUM_ELEMENTS:
+            raise InputError(f"{path}: more than {MAXIMUM_ELEMENTS:,} XML elements. Remedy: give the score of one piece.")
 
     def ascend(_: object) -> None:
         nonlocal depth
@@ -202,7 +202,9 @@ def _written(part: Any) -> list[tuple[float, float, int, bool]]:
         for note in element.notes if element.isChord else [element]:
             if hasattr(note, "pitch"):
                 continues = note.tie is not None and note.tie.type in ("stop", "continue")
-                written.append((onset, onset + float(element.quarterLength), int(note.pitch.midi), continues))
+                # Rounded as music21 does, but not moved by octaves into MIDI's range: what lies outside is refused.
+                pitch = math.floor(note.pitch.ps + 0.5)
+                written.append((onset, onset + float(element.quarterLength), pitch, continues))
     return sorted(written)
 
 

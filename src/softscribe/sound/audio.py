@@ -1,5 +1,6 @@
 """Audio files to samples: one channel, one rate, and nothing but sound."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,9 @@ SILENCE_PEAK = 1e-4
 LARGEST_SAMPLE = 1e5
 """Float files may exceed full scale (1.0), even by holding 16-bit numbers; beyond this the numbers are not sound."""
 _LOWEST_SAMPLE_RATE, _HIGHEST_SAMPLE_RATE = 8_000, 768_000
-_BLOCK_FRAMES = 1 << 20
-_UNKNOWN_FRAMES = 1 << 48
+_BLOCK_VALUES = 1 << 21
+_LARGEST_FRAME_COUNT = 4 * 3600 * 48_000
+"""Four hours at 48 kHz, 3 GB of samples. A few bytes of FLAC can stand for hours of silence; the acts of an opera last two."""
 _REPLACE = "Remedy: replace the file by a complete copy, or leave it out."
 
 
@@ -84,12 +86,16 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         if missing:
             raise InputError(f"{path}: cut off: at least {missing} bytes are missing at its end. {_REPLACE}")
         # soundfile raises TypeError for files named .raw, whose rate and channels it cannot know.
-        with soundfile.SoundFile(path) as file:
+        # Given as bytes, since a name on Linux need not be text.
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             if not _LOWEST_SAMPLE_RATE <= file.samplerate <= _HIGHEST_SAMPLE_RATE:
                 limits = f"{_LOWEST_SAMPLE_RATE} to {_HIGHEST_SAMPLE_RATE} Hz"
                 raise InputError(f"{path}: sample rate {file.samplerate} Hz, {limits} can be read. Remedy: resample it.")
-            if file.frames >= _UNKNOWN_FRAMES:  # a FLAC written into a pipe: libsndfile fails at its end
-                raise InputError(f"{path}: its header leaves the length open. Remedy: encode it again, from a file to a file.")
+            # An open length, as of a FLAC written into a pipe, is a very large number here.
+            if not 0 <= file.frames <= _LARGEST_FRAME_COUNT:
+                hours = _LARGEST_FRAME_COUNT / file.samplerate / 3600
+                remedy = "Remedy: cut it, or encode it again, from a file to a file."
+                raise InputError(f"{path}: its header leaves the length open, or states more than {hours:.0f} h. {remedy}")
             yield file
     except (soundfile.SoundFileError, TypeError) as error:
         reason = str(error).rstrip(".")
@@ -100,7 +106,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
 
 def _mono_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[Float32[np.ndarray, " block"]]:
     """Decode block by block, so that memory follows what the file holds and not what its header claims."""
-    while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+    while len(block := file.read(max(1, _BLOCK_VALUES // file.channels), dtype="float32", always_2d=True)):
         # Written this way round because NaN compares false with everything.
         if not np.abs(block).max() <= LARGEST_SAMPLE:
             raise InputError(f"{path}: holds samples that are NaN, infinite or above {LARGEST_SAMPLE:g} (full scale is 1). {_REPLACE}")

@@ -1,8 +1,8 @@
 """Checkpoints that are whole or absent, and how a run stops when it is told to."""
 
 import io
-import pickle
 import signal
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -57,13 +57,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, or is no checkpoint.
     """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint. Remedy: name the folder of a run that has saved at least once.")
     try:
+        with zipfile.ZipFile(path) as archive:
+            # torch never compresses; a file that unpacks to more than itself could fill the memory.
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("compressed")
+            damaged = archive.testzip()  # torch itself does not look at checksums
+            if damaged is not None:
+                raise ValueError(f"the checksum of {damaged!r} is wrong")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such checkpoint. Remedy: name the folder of a run that has saved at least once.") from error
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    # A damaged archive, or damaged instructions inside, end in almost any error.
+    except Exception as error:
         raise InputError(f"{path}: not a checkpoint of softscribe ({error}). Remedy: resume from another run.") from error
-    if not isinstance(checkpoint, dict) or not {"state_dict", "global_step"} <= checkpoint.keys():
+    weights = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    named = isinstance(weights, dict) and all(isinstance(key, str) and isinstance(weights[key], torch.Tensor) for key in weights)
+    if not named or type(checkpoint.get("global_step")) is not int or checkpoint["global_step"] < 0:
         raise InputError(f"{path}: not a checkpoint of softscribe. Remedy: resume from another run.")
     return checkpoint
 

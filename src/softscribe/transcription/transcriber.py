@@ -85,12 +85,11 @@ class Transcriber:
         """
         folder = Path(model_folder)
         model, card = load_model(folder)
-        shift = card["time_shift_frames"]
-        if type(shift) not in (int, float):
-            raise InputError(
-                f"{folder / 'card.json'}: time_shift_frames {shift!r} is no number. Remedy: copy the whole model folder again."
-            )
-        return cls(model, HcqtSettings.from_dict(card["features"]), float(card["threshold"]), float(shift))
+        try:
+            settings = HcqtSettings.from_dict(card["features"])
+        except InputError as error:
+            raise InputError(f"{folder / 'card.json'}: {error}") from error
+        return cls(model, settings, float(card["threshold"]), float(card["time_shift_frames"]))
 
     def from_audio(self, path: Path | str) -> Transcription:
         """Transcribe an audio file.
