@@ -259,7 +259,7 @@ def test_pictures_that_are_none_are_named(run: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pictures_module, "MOST_PIXELS", 100)
     assert "too large" in Parsed(write_run_report(run)).text
     monkeypatch.undo()
-    monkeypatch.setattr(pictures_module, "MOST_BYTES", 3000)
+    monkeypatch.setattr(pictures_module, "MOST_BYTES", 300)
     assert "would grow too large" in Parsed(write_run_report(run)).text
 
 

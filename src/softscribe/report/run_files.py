@@ -196,7 +196,7 @@ def _alarms(path: Path, gaps: list[str]) -> list[Alarm] | None:
 def _measures(folder: Path, gaps: list[str]) -> dict[str, dict[str, Any]]:
     """The run's own metrics.json first (the test split at the model's threshold), then those of other splits."""
     measures: dict[str, dict[str, Any]] = {}
-    own = _read_json(folder / "metrics.json", f"the measures on held-out pieces; softscribe evaluate run={folder} writes it", gaps)
+    own = _read_json(folder / "metrics.json", "the measures on held-out pieces; softscribe evaluate writes it", gaps)
     if own:
         measures[_split(own)] = own
     for path in sorted(folder.glob("evaluation/*/metrics.json")):

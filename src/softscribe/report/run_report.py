@@ -24,7 +24,7 @@ LAYOUT = {name.lower(): getattr(chart, name) for name in ("WIDTH", "HEIGHT", "LE
 
 @dataclass(frozen=True)
 class Headline:
-    """A box of the verdict; `tone` is plain, good or bad."""
+    """A box of the verdict; `tone` is plain, good, bad or unknown."""
 
     label: str
     value: str
@@ -109,7 +109,7 @@ def _f_measure(run: RunFiles) -> Headline:
     report = next(iter(run.measures.values()), {})
     value = finite(report.get("frame_f_measure"))
     if value is None:
-        return Headline("Frame F-measure", "not measured", "softscribe evaluate measures it on held-out pieces.")
+        return Headline("Frame F-measure", "not measured", "softscribe evaluate measures it on held-out pieces.", "unknown")
     split = _text(report.get("split"), "held-out")
     kind = {12: "pitch classes", 72: "pitches"}.get(report.get("outputs"), "outputs")  # type: ignore[arg-type]  # None is a key of none
     files = report.get("files")
@@ -126,7 +126,7 @@ def _alignment_error(run: RunFiles) -> Headline:
         finite(report.get(f"alignment_{name}")) for name in ("median_error_ms", "within_100_ms", "mean_signed_error_ms", "onsets")
     )
     if median is None:
-        return Headline("Alignment error, median", "not measured", "It needs recordings whose true onsets are known.")
+        return Headline("Alignment error, median", "not measured", "It needs recordings whose true onsets are known.", "unknown")
     details = [
         None if within is None else f"{within:.0%} within 100 ms",
         None if onsets is None else f"of {onsets:.0f} onsets",
@@ -138,7 +138,7 @@ def _alignment_error(run: RunFiles) -> Headline:
 def _cost(run: RunFiles) -> Headline:
     label = "Validation cost per frame"
     if VALIDATION_COST not in run.curves:
-        return Headline(label, "not logged", "No validation has ended yet.")
+        return Headline(label, "not logged", "No validation has ended yet.", "unknown")
     span = describe(*run.curves[VALIDATION_COST])
     return Headline(label, span.last, f"lowest {span.lowest}")
 
@@ -148,7 +148,7 @@ def _alarm_count(run: RunFiles) -> Headline:
         names = ", ".join(sorted({alarm.name for alarm in run.alarms}))
         return Headline("Alarms", f"{len(run.alarms):,}", f"{clip(names)}; the first at step {run.alarms[0].step}", "bad")
     if run.alarms is None and not any(name.startswith(HEALTH) for name in run.curves):
-        return Headline("Alarms", "not watched", "This run logged no health numbers.")
+        return Headline("Alarms", "not watched", "This run logged no health numbers.", "unknown")
     return Headline("Alarms", "none", f"in {run.steps_done:,} steps", "good")
 
 

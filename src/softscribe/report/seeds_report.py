@@ -64,7 +64,7 @@ def write_seeds_report(folder: Path) -> Path:
 def _headline(label: str, entry: Any, pattern: str) -> Headline:
     mean, deviation = _mean_and_deviation(entry)
     if mean is None:
-        return Headline(label, "not measured")
+        return Headline(label, "not measured", tone="unknown")
     return Headline(label, pattern.format(mean), "" if deviation is None else f"± {pattern.format(deviation)} over the seeds")
 
 
