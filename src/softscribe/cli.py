@@ -34,6 +34,7 @@ USAGE = """usage: softscribe COMMAND ...
 An override is key=value, for example experiment=demo or trainer.steps=2000; configs/ lists all keys with their meaning."""
 
 CONFIG_NAME = "config.yaml"
+SEEDS_NAME = "seeds.json"
 MODEL_CARD = "model/card.json"
 MAXIMUM_CONFIG_BYTES = 100_000
 
@@ -150,6 +151,7 @@ def _run(settings: Any, folder: Path, *, resume: bool = False) -> int:
 
 
 def _run_seeds(config: DictConfig, seeds: list[int], folder: Path) -> int:
+    from softscribe.report import write_seeds_report
     from softscribe.training import TrainSettings, evaluate, mean_and_deviation
 
     runs = []
@@ -166,9 +168,10 @@ def _run_seeds(config: DictConfig, seeds: list[int], folder: Path) -> int:
         for name in results[0]
         if all(isinstance(result.get(name), float) for result in results)
     }
-    with replacing(folder / "seeds.json") as temporary:
+    with replacing(folder / SEEDS_NAME) as temporary:
         temporary.write_text(json.dumps({"seeds": seeds, **summary}, indent=2) + "\n")
-    print(f"\n{len(seeds)} seeds: mean and standard deviation ({folder / 'seeds.json'})")
+    print(f"report: {write_seeds_report(folder)}")
+    print(f"\n{len(seeds)} seeds: mean and standard deviation ({folder / SEEDS_NAME})")
     for name, values in summary.items():
         print(f"{name:44s} {values['mean']:9.3f} +- {values['deviation']:.3f}")
     return 0
@@ -219,11 +222,14 @@ def _read_run(folder: Path) -> Any:
 
 def _evaluate(words: list[str]) -> int:
     from softscribe.evaluation import report_table
+    from softscribe.report import write_seeds_report
     from softscribe.training import EvaluateSettings, evaluate
 
     settings = read_settings(EvaluateSettings, compose_config("evaluate", words))
     folder = newest_run(Path(settings.run), MODEL_CARD)
     result = evaluate(_read_run(folder), folder, split=settings.split, threshold=settings.threshold)
+    if (folder.parent / SEEDS_NAME).is_file():
+        write_seeds_report(folder.parent)
     Console().print(report_table(result))
     if "alignment_median_error_ms" in result:
         print(
@@ -232,7 +238,7 @@ def _evaluate(words: list[str]) -> int:
         )
     print(f"baseline without learning (CQT): frame F-measure {result['baseline_frame_f_measure']:.3f}")
     print(f"anchors per minute in training: {result['training_anchors_per_minute']}")
-    print(f"all measures: {folder / 'metrics.json'}")
+    print(f"all measures: {folder / 'metrics.json'}, with curves and pictures: {folder / 'report.html'}")
     kind = "pitch classes" if result["outputs"] == 12 else "pitches"
     held_out = "held-out" if settings.split == "test" else settings.split
     print(f"frame F-measure ({kind}, {held_out}): {result['frame_f_measure']:.3f}")

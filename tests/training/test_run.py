@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 
 from softscribe.corpora import FeatureStore
 from softscribe.errors import InputError
+from softscribe.report import read_curves
 from softscribe.sound import HcqtSettings
 from softscribe.training import TrainSettings, evaluate, train
 from softscribe.training.checkpoints import LAST, read_checkpoint
-from softscribe.training.curves import read_curves
 from softscribe.training.module import OptimizerSettings, TranscriptionModule
 
 

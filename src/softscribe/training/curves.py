@@ -8,8 +8,8 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
-from softscribe.errors import InputError
 from softscribe.files import replacing
+from softscribe.report import read_curves
 
 
 class CurvesLogger(Logger):
@@ -65,26 +65,3 @@ class CurvesLogger(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.save()
-
-
-def curve_points(path: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Return each curve of a metrics.csv as its steps and values."""
-    curves: dict[str, tuple[list[int], list[float]]] = {}
-    for row in read_curves(path):
-        for name, value in row.items():
-            if name != "step" and value:
-                steps, values = curves.setdefault(name, ([], []))
-                steps.append(int(row["step"]))
-                values.append(float(value))
-    return curves
-
-
-def read_curves(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a metrics.csv, none if there is no such file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not all((row.get("step") or "").isdigit() for row in rows):
-        raise InputError(f"{path}: not the curves of a run. Remedy: move the file away; the run goes on with a new one.")
-    return rows

@@ -23,6 +23,7 @@ from softscribe.evaluation import (
     write_report,
 )
 from softscribe.models import load_model
+from softscribe.report import write_run_report
 from softscribe.scores import strong_targets
 from softscribe.sound import HcqtSettings, compress
 from softscribe.training.losses import SdtwLoss, create_loss
@@ -46,6 +47,8 @@ def recording_truth(prepared: PreparedRecording, outputs: int) -> Bool[np.ndarra
 
 def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", threshold: float | None = None) -> dict[str, Any]:
     """Evaluate the model of a run on a split; write `metrics.json` into its folder (other splits: `evaluation/SPLIT/`), and a table as CSV.
+
+    The run's report.html is written anew.
 
     Args:
         settings: those of the run.
@@ -93,7 +96,9 @@ def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", thre
         f"training_{name}": value for name, value in card["data"].items()
     }
     summary |= alignment_error(model, settings, annotated_segments(chosen, split))
-    return write_report(rows, summary, report_folder)
+    report = write_report(rows, summary, report_folder)
+    write_run_report(folder)
+    return report
 
 
 def alignment_error(model: nn.Module, settings: TrainSettings, segments: list[AnnotatedSegment]) -> dict[str, float]:

@@ -4,6 +4,7 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from softscribe.evaluation import tune_threshold
 from softscribe.health import Verdict
 from softscribe.models import create_model, load_model, save_model
 from softscribe.plots import plot_curves, save
+from softscribe.report import curve_points, write_environment, write_run_report
 from softscribe.sound import HcqtSettings
 from softscribe.training.checkpoints import (
     BEST,
@@ -33,7 +35,7 @@ from softscribe.training.checkpoints import (
     model_weights,
     read_checkpoint,
 )
-from softscribe.training.curves import CurvesLogger, curve_points
+from softscribe.training.curves import CurvesLogger
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.evaluate import predict_recording, recording_truth
 from softscribe.training.exclusion import exclude_doubtful, without_excluded
@@ -55,7 +57,7 @@ LIGHTNING_WARNINGS = (
 
 
 def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Path:
-    """Train a model and write the run's folder: metrics.csv, TensorBoard events, checkpoints/, plots/, model/.
+    """Train a model and write the run's folder: metrics.csv, TensorBoard events, checkpoints/, plots/, model/, report.html.
 
     Args:
         settings: see `TrainSettings`.
@@ -109,10 +111,19 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
     print(f"model: {settings.model['name']}, {parameters:,} parameters, {_reach(model, features)}")
     if trainer.strategy.root_device.type == "cuda" and not gpu_is_usable():
         print("alignment: on the CPU, for numba-cuda is missing or finds no driver. Remedy: pip install 'softscribe[cuda12]' (or cuda13).")
-    with warnings.catch_warnings():
-        for message in LIGHTNING_WARNINGS:
-            warnings.filterwarnings("ignore", message)
-        trainer.fit(module, data, ckpt_path=last if resume else None)
+    if trainer.is_global_zero:
+        write_environment(folder)
+    try:
+        with warnings.catch_warnings():
+            for message in LIGHTNING_WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            trainer.fit(module, data, ckpt_path=last if resume else None)
+    except BaseException:
+        # The report of a run that broke down is wanted most; if it cannot be written either, the first error is the one to tell.
+        if trainer.is_global_zero:
+            with suppress(InputError, OSError):
+                write_run_report(folder)
+        raise
     if not trainer.is_global_zero:
         return folder / "model"
     if module.progress < 1:
@@ -120,7 +131,9 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
     curves = {name: points for name, points in curve_points(folder / "metrics.csv").items() if name != MONITORED_COST}
     if curves:
         save(plot_curves(curves, title=settings.name), folder / "plots" / "curves.png")
-    return write_model(settings, module.model, recordings, folder, excluded=excluded)
+    model_folder = write_model(settings, module.model, recordings, folder, excluded=excluded)
+    print(f"report: {write_run_report(folder)}")
+    return model_folder
 
 
 def build_model(settings: dict[str, Any], features: HcqtSettings, outputs: int) -> nn.Module:

@@ -1,0 +1,63 @@
+"""Reading a run's metrics.csv: one row for each step at which something was logged."""
+
+import csv
+from pathlib import Path
+
+from softscribe.errors import InputError
+
+MOST_DIGITS = 15
+"""Of a step: what float64 holds exactly."""
+
+
+def curve_points(path: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Return each curve of a metrics.csv as its steps and values; none if there is no such file.
+
+    Raises:
+        InputError: the file is not the curves of a run.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "metrics.csv"
+    >>> _ = path.write_text("step,train/loss,validation/cost\\n0,2.5,\\n1,,1.5\\n")
+    >>> curve_points(path)
+    {'train/loss': ([0], [2.5]), 'validation/cost': ([1], [1.5])}
+    """
+    curves: dict[str, tuple[list[int], list[float]]] = {}
+    for row in read_curves(path):
+        for name, value in row.items():
+            if name != "step" and value:
+                steps, values = curves.setdefault(name, ([], []))
+                steps.append(int(row["step"]))
+                values.append(_number(value, path))
+    return curves
+
+
+def read_curves(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a metrics.csv, none if there is no such file.
+
+    Raises:
+        InputError: the file is not the curves of a run.
+    """
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise _not_curves(path, str(error)) from error
+    for row in rows:
+        step = row.get("step") or ""
+        # A row with more cells than names has them under None.
+        if not step.isdecimal() or len(step) > MOST_DIGITS or None in row:
+            raise _not_curves(path, f"step {step[:40]!r}")
+    return rows
+
+
+def _number(text: str, path: Path) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise _not_curves(path, f"value {text[:40]!r}") from error
+
+
+def _not_curves(path: Path, reason: str) -> InputError:
+    return InputError(f"{path}: not the curves of a run ({reason}). Remedy: move the file away; the run goes on with a new one.")
