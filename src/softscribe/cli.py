@@ -27,6 +27,7 @@ USAGE = """usage: softscribe COMMAND ...
   softscribe prepare  [OVERRIDE ...] [--dry-run]    read a corpus and fill the feature store
   softscribe train    [OVERRIDE ...]                train on a prepared corpus
   softscribe train    resume=RUN                    go on with a run that was interrupted
+  softscribe train    [OVERRIDE ...] deterministic_check=true   whether this machine repeats and resumes a training bit by bit
   softscribe evaluate run=RUN [OVERRIDE ...]        measure a run on held-out recordings
   softscribe transcribe AUDIO --model FOLDER [-o FOLDER] [--midi] [--csv] [--npz] [--plot]
   softscribe audit RUN_OR_CORPUS                    which recordings and scores do not fit each other, and why
@@ -37,6 +38,7 @@ CONFIG_NAME = "config.yaml"
 SEEDS_NAME = "seeds.json"
 MODEL_CARD = "model/card.json"
 MAXIMUM_CONFIG_BYTES = 100_000
+WORDS_OF_TRAIN = ("resume=", "seeds=", "deterministic_check=")
 
 Settings = TypeVar("Settings")
 
@@ -101,10 +103,15 @@ def _prepare(words: list[str]) -> int:
 
 
 def _train(words: list[str]) -> int:
-    from softscribe.training import TrainSettings
+    from softscribe.training import TrainSettings, check_determinism
 
-    given = dict(word.split("=", 1) for word in words if word.startswith(("resume=", "seeds=")))
-    overrides = [word for word in words if not word.startswith(("resume=", "seeds="))]
+    given = dict(word.split("=", 1) for word in words if word.startswith(WORDS_OF_TRAIN))
+    overrides = [word for word in words if not word.startswith(WORDS_OF_TRAIN)]
+    check = given.get("deterministic_check", "false")
+    if check not in ("true", "false") or (check == "true" and len(given) > 1):
+        raise InputError(
+            f"deterministic_check={check}: true or false, and not with resume or seeds. Remedy: deterministic_check=true alone."
+        )
     if "resume" in given:
         if overrides or "seeds" in given:
             raise InputError(f"resume={given['resume']}: takes no other settings, a run goes on as it began. Remedy: leave the others out.")
@@ -114,8 +121,12 @@ def _train(words: list[str]) -> int:
     if config.model.get("init"):
         config.model.init = str(find_model(Path(config.model.init)))
     settings = read_settings(TrainSettings, config)
+    if check == "true":
+        return 0 if check_determinism(settings) else 1
     one_process = settings.trainer.devices == 1 and settings.trainer.nodes == 1
     folder = Path(settings.runs) / settings.name / _run_name(one_process)
+    if one_process and (folder / CONFIG_NAME).exists():
+        raise InputError(f"{folder}: a run is there already. Remedy: resume={folder}, or another name.")
     if "seeds" not in given:
         return _run(settings, folder)
     if not one_process:
@@ -124,10 +135,13 @@ def _train(words: list[str]) -> int:
 
 
 def _run_name(one_process: bool) -> str:
-    """The time; the processes of one training agree on it through their environment, those of a SLURM job on the job's number."""
+    """SOFTSCRIBE_RUN_NAME if it is set (docs/clusters.md), else the time.
+
+    The processes of one training agree on it through that variable, those of a SLURM job on the job's number.
+    """
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     if one_process:
-        return now
+        return os.environ.get("SOFTSCRIBE_RUN_NAME", now)
     return os.environ.setdefault("SOFTSCRIBE_RUN_NAME", f"slurm-{os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else now)
 
 
@@ -145,7 +159,8 @@ def _run(settings: Any, folder: Path, *, resume: bool = False) -> int:
         print(f"softscribe train: {stopped}", file=sys.stderr)
         if (folder / "checkpoints" / "last.ckpt").exists():
             print(f"To go on: softscribe train resume={folder}", file=sys.stderr)
-        return 128 + stopped.signal_number
+        # Of several processes the first one speaks: a failed child makes Lightning kill it.
+        return 128 + stopped.signal_number if first_process else 0
     print(f"model: {model_folder}")
     return 0
 

@@ -15,11 +15,13 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from softscribe.errors import InputError
 from softscribe.files import replacing
-from softscribe.training.module import MONITORED_COST, TranscriptionModule
+from softscribe.training.module import MONITORED_COST, TranscriptionModule, step_is_done
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 LOWEST_RATE = 1e-6
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""What asks a run to save and stop: a machine that is wanted back, Ctrl-C, SLURM before a time limit."""
 
 
 class RunInterruptedError(Exception):
@@ -98,37 +100,47 @@ def best_checkpoint(folder: Path) -> ModelCheckpoint:
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`, from which a run goes on, and stops the run when SIGTERM or SIGINT asks for it.
+    """Keeps `last.ckpt`, from which a run goes on, and stops the run when one of `STOP_SIGNALS` asks for it.
 
-    It is written every `interval_steps` and after every validation. At a step that is validated it waits for the validation, so that what
+    It is written before the first step (so that a run can be resumed wherever it was killed, and an unwritable disk shows at once),
+    every `interval_steps`, and after every validation. At a step that is validated it waits for the validation, so that what
     the validation decided (the best checkpoint, early stopping, a lower learning rate) is in it: a run that is killed in between goes
-    back before the step and repeats both. A second signal ends the run at once.
+    back before the step and repeats both. A second Ctrl-C ends the run at once. With several processes all of them stop at the same
+    step, whichever got the signal.
     """
 
     def __init__(self, folder: Path, interval_steps: int) -> None:
         self.path = folder / LAST
         self.interval_steps = interval_steps
-        self._signal: int | None = None
+        self._noted = 0
         self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        if trainer.is_global_zero:
+            for half in self.path.parent.glob(".*.partial.ckpt"):  # of a run that was killed while it saved
+                half.unlink()
+        for number in STOP_SIGNALS:
             self._previous_handlers[number] = signal.signal(number, self._note)
+        if trainer.received_sigterm:  # before the handlers above stood; Lightning would end with status 0
+            self._noted = signal.SIGTERM
+        stop = self._stop_signal(trainer)
+        if trainer.global_step == 0 or stop:
+            self._save(trainer, stop)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TranscriptionModule)
-        step_done = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         validation_follows = trainer.global_step % pl_module.validation_interval == 0
-        due = trainer.global_step % self.interval_steps == 0 or self._signal is not None
-        if step_done and due and not validation_follows:
-            self._save(trainer)
+        if not step_is_done(trainer, batch_idx) or validation_follows:
+            return
+        stop = self._stop_signal(trainer)
+        if stop or trainer.global_step % self.interval_steps == 0:
+            self._save(trainer, stop)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save(trainer)
+        self._save(trainer, self._stop_signal(trainer))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._signal = None  # too late to stop: what is left is to write the model
-        self._save(trainer)
+        self._save(trainer, stop=0)  # too late to stop: what is left is to write the model
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._restore_handlers()
@@ -137,14 +149,18 @@ class LastCheckpoint(Checkpoint):
         self._restore_handlers()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None:
+        if self._noted and number == signal.SIGINT:  # clusters send SIGTERM more than once
             raise RunInterruptedError(number)
-        self._signal = number
+        self._noted = number
 
-    def _save(self, trainer: pl.Trainer) -> None:
+    def _stop_signal(self, trainer: pl.Trainer) -> int:
+        """The highest signal that any of the processes got, 0 for none: saving is a matter of all of them."""
+        return int(trainer.strategy.reduce(torch.tensor(self._noted, device=trainer.strategy.root_device), reduce_op="max"))
+
+    def _save(self, trainer: pl.Trainer, stop: int) -> None:
         trainer.save_checkpoint(self.path)
-        if self._signal is not None:
-            raise RunInterruptedError(self._signal)
+        if stop:
+            raise RunInterruptedError(stop)
 
     def _restore_handlers(self) -> None:
         for number, handler in self._previous_handlers.items():

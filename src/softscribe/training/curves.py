@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from softscribe.files import replacing
 from softscribe.report import read_curves
+from softscribe.training.module import step_is_done
 
 
 class CurvesLogger(Logger):
@@ -65,3 +68,20 @@ class CurvesLogger(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.save()
+
+
+class StepCurves(Callback):
+    """Writes the numbers of every `interval_steps`-th training step, before the checkpoint of that step is saved.
+
+    Lightning itself writes them after its callbacks: a run that ends with a checkpoint, or is killed just behind it, would lose them.
+    """
+
+    def __init__(self, interval_steps: int) -> None:
+        self.interval_steps = interval_steps
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if step_is_done(trainer, batch_idx) and trainer.global_step % self.interval_steps == 0:
+            values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step=trainer.global_step - 1)
+                logger.save()

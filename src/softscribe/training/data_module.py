@@ -1,5 +1,7 @@
 """The Lightning data module: which segments train, which validate, in which order."""
 
+import os
+import signal
 from collections.abc import Sequence
 
 import lightning.pytorch as pl
@@ -79,6 +81,11 @@ class SegmentDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Item]:
         trainer = self.trainer
         assert trainer is not None
+        if len(self.validation_set) < trainer.world_size:
+            raise InputError(
+                f"corpus: {len(self.validation_set)} validation segments for {trainer.world_size} processes. "
+                "Remedy: trainer.devices and trainer.nodes for fewer, or more validation pieces."
+            )
         mine = range(trainer.global_rank, len(self.validation_set), trainer.world_size)
         draws = [(index, index) for index in mine]
         return self._loader(
@@ -91,6 +98,7 @@ class SegmentDataModule(pl.LightningDataModule):
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=self.worker_count,
+            worker_init_fn=_leave_signals_to_the_trainer,
             persistent_workers=self.worker_count > 0,
             pin_memory=self.trainer is not None and self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator",
         )
@@ -99,3 +107,13 @@ class SegmentDataModule(pl.LightningDataModule):
         """Return the names of the segments of a batch, for messages."""
         dataset = self.training_set if split == "train" else self.validation_set
         return [dataset.segments[number].name for number in batch.numbers.tolist()]
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Ctrl-C and clusters signal a run's whole process group; a worker that died of it would take the trainer along before it has saved.
+
+    SIGTERM itself stays, since the trainer ends its workers by it.
+    """
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

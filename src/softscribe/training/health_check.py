@@ -15,7 +15,7 @@ from softscribe.files import replacing
 from softscribe.health import Alarm, HealthMonitor, health_numbers
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.losses import SdtwLoss
-from softscribe.training.module import TranscriptionModule
+from softscribe.training.module import TranscriptionModule, step_is_done
 from softscribe.training.segments import collate
 from softscribe.training.settings import HealthSettings
 
@@ -56,8 +56,7 @@ class HealthCheck(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TranscriptionModule)
-        step_done = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if not step_done or trainer.global_step % self.settings.interval_steps:
+        if not step_is_done(trainer, batch_idx) or trainer.global_step % self.settings.interval_steps:
             return
         numbers = self.measure(trainer, pl_module)
         for logger in trainer.loggers:  # Lightning's own way would wait for the next step at which it logs

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from softscribe.errors import InputError
 from softscribe.training.losses import Loss
+from softscribe.training.non_finite import BAD_STEPS_UNTIL_STOP, Attempt, blame, what_is_not_finite, write_dump
 from softscribe.training.schedules import Schedule
 from softscribe.training.segments import Batch
 
@@ -28,8 +30,6 @@ blurred and cautious, which the cost rewards: it would choose a model from the m
 """
 
 _PSEUDO_COST = 1e6
-
-BAD_STEPS_UNTIL_STOP = 5
 
 
 @dataclass
@@ -72,6 +72,11 @@ def make_schedule(settings: Mapping[str, Any], name: str) -> Schedule:
         raise InputError(f"{name}: {error}. Remedy: start, end, shape, begin, until.") from error
 
 
+def step_is_done(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether the batch is the last of those whose gradients make one step."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+
 class TranscriptionModule(pl.LightningModule):
     """Trains a model of `softscribe.models` with a loss of `softscribe.training.losses`.
 
@@ -95,6 +100,7 @@ class TranscriptionModule(pl.LightningModule):
         self.validation_interval = validation_interval
         self.seed = seed
         self.bad_steps = 0
+        self._attempts: list[Attempt] = []
 
     @property
     def progress(self) -> float:
@@ -109,42 +115,70 @@ class TranscriptionModule(pl.LightningModule):
         torch.manual_seed(hash((self.seed, self.trainer.global_rank, batch_idx)) % 2**63)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._attempts.clear()
         logits = self(batch)
-        # A loss needs finite costs; a NaN in the logits is left to reach the gradient, where the guard below names the batch.
-        finite = bool(torch.isfinite(logits).all())
-        loss = self.loss(logits, batch, self.progress) if finite else logits.sum() * float("nan")
-        self.log("train/loss", loss, batch_size=len(batch.frame_counts))
+        not_finite = what_is_not_finite(features=batch.features, targets=batch.targets, output=logits)
+        if not_finite is None:
+            loss = self.loss(logits, batch, self.progress)
+            not_finite = what_is_not_finite(loss=loss)
+        if not_finite is not None:
+            # NaN is made to reach every gradient, also of the other processes, so that all of them leave out the step below.
+            loss = logits.sum() * float("nan")
+        self._attempts.append(Attempt(batch, not_finite, self._segment_names(batch, "train")))
+        # What is shown and written of a step is `StepProgress`'s and `StepCurves`'s matter.
+        self.log("train/loss", loss, batch_size=len(batch.frame_counts), logger=False)
         for name, schedule in self.loss.schedules().items():
-            self.log(f"train/{name}", schedule(self.progress), batch_size=1)
-        self._last_batch = batch
+            self.log(f"train/{name}", schedule(self.progress), batch_size=1, logger=False)
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
         norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
-        self.log("train/gradient_norm", norm, batch_size=1)
+        self.log("train/gradient_norm", norm, batch_size=1, logger=False)
         if torch.isfinite(norm):
             self.bad_steps = 0
             return
         for parameter in self.parameters():
             parameter.grad = None
         self.bad_steps += 1
-        names = ", ".join(self.trainer.datamodule.segment_names(self._last_batch))  # type: ignore[attr-defined]
-        message = f"step {self.global_step}: the gradient is not finite, so the step was left out. Its segments: {names}."
-        if self.bad_steps >= BAD_STEPS_UNTIL_STOP:
-            raise InputError(f"{message} That was the {self.bad_steps}th in a row. Remedy: a lower learning rate, or look at these files.")
-        self.print(message)
+        what, segments = blame(self._attempts)
+        message = f"step {self.global_step}: the {what} is not finite, so the step was left out. Its segments: {', '.join(segments)}."
+        if self.bad_steps < BAD_STEPS_UNTIL_STOP:
+            print(message)
+            return
+        process = f"-process-{self.global_rank}" if self.trainer.world_size > 1 else ""
+        dump = Path(self.trainer.default_root_dir) / f"not-finite-step-{self.global_step:06d}{process}.safetensors"
+        write_dump(dump, self.global_step, self._attempts)
+        raise InputError(
+            f"{message} That was the {self.bad_steps}th in a row; its batches are kept in {dump}. "
+            "Remedy: a lower learning rate, or look at these files."
+        )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         logits = self(batch)
-        if not torch.isfinite(logits).all():
-            names = self.trainer.datamodule.segment_names(batch, "validation")  # type: ignore[attr-defined]
-            raise InputError(f"validation: the network's output is not finite for one of {', '.join(names)}. Remedy: look at these files.")
+        not_finite = what_is_not_finite(features=batch.features, targets=batch.targets, output=logits)
+        if not_finite is not None:
+            names = ", ".join(self._segment_names(batch, "validation"))
+            raise InputError(f"validation: the {not_finite} is not finite for one of {names}. Remedy: look at these files.")
         cost = self.loss.validation_cost(logits, batch)
         settled = all(schedule.settled(self.progress) for schedule in self.loss.schedules().values())
         pseudo_cost = 0.0 if settled else _PSEUDO_COST * (1 - self.progress)
         self.log(VALIDATION_COST, cost.mean(), batch_size=len(cost), sync_dist=True)
         self.log(MONITORED_COST, cost.mean() + pseudo_cost, batch_size=len(cost), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        # Lightning writes the costs at the step that is called "step"; its own count is off by one in runs that were resumed.
+        self.log("step", float(self.global_step - 1))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["bad_steps"] = self.bad_steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.bad_steps = checkpoint["bad_steps"]
+
+    def _segment_names(self, batch: Batch, split: str) -> list[str]:
+        return self.trainer.datamodule.segment_names(batch, split)  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         schedule = self.optimizer.schedule

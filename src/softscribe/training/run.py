@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
@@ -35,7 +36,7 @@ from softscribe.training.checkpoints import (
     model_weights,
     read_checkpoint,
 )
-from softscribe.training.curves import CurvesLogger
+from softscribe.training.curves import CurvesLogger, StepCurves
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.evaluate import predict_recording, recording_truth
 from softscribe.training.exclusion import exclude_doubtful, without_excluded
@@ -47,6 +48,7 @@ from softscribe.training.progress import StepProgress
 from softscribe.training.settings import TrainSettings
 
 DEFAULT_THRESHOLD = 0.5
+CURVES_INTERVAL_STEPS = 10
 
 LIGHTNING_WARNINGS = (
     ".*LeafSpec.*",  # a deprecated call inside Lightning itself
@@ -56,13 +58,14 @@ LIGHTNING_WARNINGS = (
 )
 
 
-def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Path:
+def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callbacks: Sequence[Callback] = ()) -> Path:
     """Train a model and write the run's folder: metrics.csv, TensorBoard events, checkpoints/, plots/, model/, report.html.
 
     Args:
         settings: see `TrainSettings`.
         folder: the run's folder.
         resume: go on from the folder's last checkpoint instead of from the beginning.
+        callbacks: further callbacks of Lightning's; they come before those that save.
 
     Returns:
         The model folder.
@@ -74,8 +77,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
     features = HcqtSettings.from_dict(settings.features)
     recordings = FeatureStore(Path(settings.store), features).recordings()
     used, excluded = exclude_doubtful(recordings, features, folder) if settings.audit == "exclude" else (recordings, [])
-    checkpoints = folder / "checkpoints"
-    last = checkpoints / LAST
+    last = folder / "checkpoints" / LAST
     first_step = int(read_checkpoint(last)["global_step"]) if resume else 0
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -104,8 +106,8 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False) -> Pat
             f"loss={settings.loss['name']} needs a truth file for every recording. Remedy: a loss that needs none, such as sdtw."
         )
     try:
-        trainer = _trainer(settings, folder, checkpoints, first_step)
-    except (MisconfigurationException, ValueError) as error:
+        trainer = _trainer(settings, folder, first_step, callbacks)
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise InputError(f"trainer: {error} Remedy: see configs/trainer/.") from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model: {settings.model['name']}, {parameters:,} parameters, {_reach(model, features)}")
@@ -194,9 +196,10 @@ def write_model(
     return folder / "model"
 
 
-def _trainer(settings: TrainSettings, folder: Path, checkpoints: Path, first_step: int) -> pl.Trainer:
+def _trainer(settings: TrainSettings, folder: Path, first_step: int, further_callbacks: Sequence[Callback]) -> pl.Trainer:
     options = settings.trainer
-    return pl.Trainer(
+    clusters = _clusters()
+    trainer = pl.Trainer(
         accelerator=options.accelerator,
         devices=options.devices,
         num_nodes=options.nodes,
@@ -208,16 +211,23 @@ def _trainer(settings: TrainSettings, folder: Path, checkpoints: Path, first_ste
         gradient_clip_val=options.gradient_clip_norm,
         val_check_interval=options.validation_interval_steps * options.accumulated_batches,
         check_val_every_n_epoch=None,
-        callbacks=_callbacks(settings, folder, checkpoints, first_step),
+        callbacks=[*further_callbacks, *_callbacks(settings, folder, first_step)],
         logger=_loggers(settings, folder, first_step),
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *clusters],
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        log_every_n_steps=10,
         default_root_dir=folder,
     )
+    for cluster in clusters:  # Lightning does so too, but late, and not for one process
+        cluster.validate_settings(trainer.num_devices, trainer.num_nodes)
+    return trainer
+
+
+def _clusters() -> list[SLURMEnvironment]:
+    """Under SLURM: its environment without Lightning's requeueing, which saves in the middle of a step."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def _reach(model: nn.Module, features: HcqtSettings) -> str:
@@ -225,8 +235,8 @@ def _reach(model: nn.Module, features: HcqtSettings) -> str:
     return "receptive field unknown" if frames is None else f"receptive field {frames} frames ({frames / features.frames_per_second:.2f} s)"
 
 
-def _callbacks(settings: TrainSettings, folder: Path, checkpoints: Path, first_step: int) -> list[Callback]:
-    callbacks: list[Callback] = [StepProgress()]
+def _callbacks(settings: TrainSettings, folder: Path, first_step: int) -> list[Callback]:
+    callbacks: list[Callback] = [StepProgress(), StepCurves(CURVES_INTERVAL_STEPS)]
     if settings.health.policy != "ignore" and settings.loss["name"] == "sdtw":
         callbacks.append(HealthCheck(settings.health, folder / "alarms.jsonl", first_step))
     if settings.optimizer.plateau_patience is not None:
@@ -235,6 +245,7 @@ def _callbacks(settings: TrainSettings, folder: Path, checkpoints: Path, first_s
         callbacks.append(EarlyStopping(MONITORED_COST, patience=settings.trainer.early_stopping_patience, min_delta=1e-4))
     if settings.trainer.pictures_every_validations:
         callbacks.append(SegmentPictures(folder / "plots", settings.trainer.pictures_every_validations, settings.trainer.pictures_pieces))
+    checkpoints = folder / "checkpoints"
     # Checkpoints come last, so that they hold what the other callbacks decided; the best one first, since the last one holds its score.
     return [*callbacks, best_checkpoint(checkpoints), LastCheckpoint(checkpoints, settings.trainer.checkpoint_interval_steps)]
 

@@ -1,0 +1,93 @@
+"""A run that is stopped anywhere and resumed ends with the bits of the run that was not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from interrupted_runs import Stop, differences, start, traces, train_with_stops
+from softscribe.training import TrainSettings, train
+from softscribe.training.curves import curve_points
+
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(demanding: TrainSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    train(demanding, folder)
+    return folder
+
+
+def test_the_reference_is_demanding(uninterrupted: Path, demanding: TrainSettings, tmp_path: Path) -> None:
+    """Rows of training and of validation are written, and the seed matters: equality below is no accident."""
+    points = curve_points(uninterrupted / "metrics.csv")
+    assert points["validation/cost"][0] == [2, 5, 8, 11]
+    assert points["train/loss"][0] == [9]
+    train(replace(demanding, seed=1), tmp_path / "other")
+    assert {"model/weights.safetensors", "metrics.csv", "optimizer"} <= set(differences(uninterrupted, tmp_path / "other"))
+
+
+# Three items in steps of two batches of two: batch 2 ends a pass over the items in the middle of a step, batch 5 a pass and a step.
+PLACES = {
+    "before anything": Stop("exception", "batch", 0),
+    "after batch 1": Stop("exception", "batch", 1),
+    "a pass ends in mid-step": Stop("exception", "batch", 3),
+    "a pass and a step end": Stop("exception", "batch", 6),
+    "all schedules move": Stop("exception", "batch", 7),
+    "prior settled, gamma moves": Stop("exception", "batch", 13),
+    "learning rate alone moves": Stop("exception", "batch", 20),
+    "in validation": Stop("exception", "validation", 6),
+    "in the last validation": Stop("exception", "validation", STEPS),
+    "writing the model": Stop("exception", "model"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_stopped_by_an_exception(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, place: str) -> None:
+    train_with_stops(demanding, tmp_path / "run", [PLACES[place]])
+    assert not differences(uninterrupted, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [Stop("SIGTERM", "batch", 1), Stop("SIGTERM", "batch", 18), Stop("SIGTERM", "batch", 19), Stop("SIGINT", "validation", 9)],
+    ids=str,
+)
+def test_stopped_by_a_signal(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, stop: Stop) -> None:
+    """Batches 18 and 19 make step 10, whose row of metrics.csv has to stand before the run ends."""
+    train_with_stops(demanding, tmp_path / "run", [stop])
+    assert not differences(uninterrupted, tmp_path / "run")
+
+
+def test_stopped_and_resumed_twice_with_workers(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
+    """Batches that workers loaded in advance are drawn again; how many workers there are changes no bit."""
+    with_workers = replace(demanding, trainer=replace(demanding.trainer, worker_count=2))
+    train_with_stops(with_workers, tmp_path / "run", [Stop("SIGTERM", "batch", 5), Stop("exception", "batch", 15)])
+    assert not differences(uninterrupted, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("worker_count", [0, 2])
+@pytest.mark.parametrize(
+    "stops",
+    [
+        (Stop("SIGKILL", "batch", 1),),
+        (Stop("SIGKILL", "batch", 9), Stop("SIGKILL", "validation", 6), Stop("SIGKILL", "batch", 19)),
+        (Stop("SIGKILL", "model"),),
+        (Stop("SIGTERM group", "batch", 5), Stop("SIGINT group", "batch", 15), Stop("SIGUSR1 group", "validation", 9)),
+    ],
+    ids=lambda stops: " + ".join(map(str, stops)),
+)
+def test_killed_for_real(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, stops: tuple[Stop, ...], worker_count: int) -> None:
+    """Processes of their own, killed by the system or told to stop together with their workers."""
+    statuses = {"SIGKILL": -9, "SIGTERM group": 143, "SIGINT group": 130, "SIGUSR1 group": 138}
+    settings: TrainSettings | None = replace(demanding, trainer=replace(demanding.trainer, worker_count=worker_count))
+    for stop in stops:
+        run = start(settings, tmp_path / "run", stop=stop)
+        assert run.status() == statuses[stop.how], run.output
+        assert "Traceback" not in run.output
+        settings = None
+    run = start(None, tmp_path / "run")
+    assert run.status() == 0, run.output
+    assert not differences(uninterrupted, tmp_path / "run"), traces(tmp_path / "run")["metrics.csv"].decode()

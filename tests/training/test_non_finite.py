@@ -1,0 +1,144 @@
+"""NaN and infinity, wherever they come from, never reach the weights; their files are named, and what was computed is kept."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from interrupted_runs import Stop, train_with_stops
+from softscribe.errors import InputError
+from softscribe.training import TrainSettings, data_module, train
+from softscribe.training.checkpoints import LAST, read_checkpoint
+from softscribe.training.losses import SdtwLoss
+from softscribe.training.module import BAD_STEPS_UNTIL_STOP
+from softscribe.training.segments import Batch, Item, collate
+
+BAD_MELODY = 1
+KINDS = ("features", "targets", "loss", "gradient")
+VALUES = (float("nan"), float("inf"), float("-inf"))
+
+
+class PoisonedGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, loss: Tensor, value: float) -> Tensor:
+        context.value = value
+        return loss.clone()
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * context.value, None
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, float], None]:
+    """Put a value into what belongs to one melody of the training, wherever it is drawn."""
+    loss_before = SdtwLoss.__call__
+
+    def poisoned_collate(kind: str, value: float, items: list[Item]) -> Batch:
+        batch = collate(items)
+        if kind in ("features", "targets"):
+            for position, item in enumerate(items):
+                if item.number == BAD_MELODY:
+                    getattr(batch, kind)[position].view(-1)[7] = value
+        return batch
+
+    def poisoned_loss(kind: str, value: float, loss: SdtwLoss, logits: Tensor, batch: Batch, progress: float) -> Tensor:
+        computed = loss_before(loss, logits, batch, progress)
+        if BAD_MELODY not in batch.numbers.tolist() or kind not in ("loss", "gradient"):
+            return computed
+        return computed + value if kind == "loss" else PoisonedGradient.apply(computed, value)
+
+    def apply(kind: str, value: float) -> None:
+        # A lambda's name does not matter to a loader without workers.
+        monkeypatch.setattr(data_module, "collate", lambda items: poisoned_collate(kind, value, items))
+        monkeypatch.setattr(SdtwLoss, "__call__", lambda *arguments: poisoned_loss(kind, value, *arguments))
+
+    return apply
+
+
+def finite(checkpoint: dict[str, Any]) -> bool:
+    moments = [value for state in checkpoint["optimizer_states"][0]["state"].values() for value in state.values()]
+    return all(torch.isfinite(tensor).all() for tensor in [*checkpoint["state_dict"].values(), *moments])
+
+
+@pytest.fixture
+def few_steps(demanding: TrainSettings) -> TrainSettings:
+    """One melody per batch, so that only every third batch is bad; without validation."""
+    trainer = replace(demanding.trainer, batch_size=1, accumulated_batches=1, steps=6, validation_interval_steps=100)
+    return replace(demanding, trainer=trainer)
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bad_melody_is_left_out_and_named(
+    few_steps: TrainSettings, tmp_path: Path, poison: Callable, capsys: pytest.CaptureFixture, kind: str, value: float
+) -> None:
+    poison(kind, value)
+    train(few_steps, tmp_path / "run")
+    checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)
+    assert finite(checkpoint)
+    assert checkpoint["global_step"] == 6, "steps that are left out count"
+    lines = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert len(lines) == 2, "the melody is drawn once per pass"
+    assert all(f"the {kind} is not finite" in line and "melody1" in line and "melody0" not in line for line in lines)
+
+
+def test_in_a_step_of_two_batches_the_bad_one_alone_is_named(
+    few_steps: TrainSettings, tmp_path: Path, poison: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    """Also when the bad one comes first."""
+    poison("features", float("nan"))
+    train(replace(few_steps, trainer=replace(few_steps.trainer, accumulated_batches=2)), tmp_path / "run")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert len(lines) == 4, "in twelve batches there are four passes over three melodies"
+    assert not any(other in line for line in lines for other in ("melody0", "melody2"))
+    assert finite(read_checkpoint(tmp_path / "run" / "checkpoints" / LAST))
+
+
+def test_a_bad_step_changes_nothing_but_the_clock(few_steps: TrainSettings, tmp_path: Path, poison: Callable) -> None:
+    """With all steps bad the weights are those of the beginning."""
+    settings = replace(few_steps, trainer=replace(few_steps.trainer, batch_size=3, steps=BAD_STEPS_UNTIL_STOP, checkpoint_interval_steps=1))
+    poison("loss", float("nan"))
+    with pytest.raises(InputError):
+        train(settings, tmp_path / "run")
+    last = read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)
+    torch.manual_seed(settings.seed)
+    beginning = torch.nn.Linear(216, 12)
+    assert torch.equal(last["state_dict"]["model.linear.weight"], beginning.weight)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stops", [[], [Stop("exception", "batch", 3)]], ids=["at once", "resumed"])
+def test_after_a_row_of_bad_steps_the_run_stops_and_leaves_a_dump(
+    few_steps: TrainSettings, tmp_path: Path, poison: Callable, kind: str, stops: list[Stop]
+) -> None:
+    """Each batch holds all melodies, so each step is bad; a resumed run goes on counting."""
+    settings = replace(few_steps, trainer=replace(few_steps.trainer, batch_size=3, steps=20, checkpoint_interval_steps=1))
+    poison(kind, float("nan"))
+    with pytest.raises(InputError, match=rf"{BAD_STEPS_UNTIL_STOP}th in a row.*Remedy") as error:
+        train_with_stops(settings, tmp_path / "run", stops)
+    dump = tmp_path / "run" / f"not-finite-step-{BAD_STEPS_UNTIL_STOP - 1:06d}.safetensors"
+    assert str(dump) in str(error.value)
+    tensors = load_file(dump)
+    assert tensors["0/features"].shape[0] == 3
+    assert torch.isfinite(tensors["0/features"]).all() == (kind != "features")
+    assert torch.isfinite(tensors["0/targets"]).all() == (kind != "targets")
+    described = json.loads(dump.with_suffix(".json").read_text())
+    assert described["not_finite"] == kind
+    assert sorted(name.split()[0] for name in described["batches"][0]["segments"]) == ["melody0", "melody1", "melody2"]
+    assert finite(read_checkpoint(tmp_path / "run" / "checkpoints" / LAST))
+
+
+@pytest.mark.parametrize("kind", ["features", "targets"])
+def test_in_validation_the_files_are_named(few_steps: TrainSettings, tmp_path: Path, poison: Callable, monkeypatch: Any, kind: str) -> None:
+    monkeypatch.setitem(globals(), "BAD_MELODY", 0)
+    poison(kind, float("nan"))
+    settings = replace(few_steps, trainer=replace(few_steps.trainer, batch_size=1, steps=2, validation_interval_steps=2))
+    with pytest.raises(InputError, match=rf"validation: the {kind}.*melody3"):
+        train(settings, tmp_path / "run")
