@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from softscribe.alignment import expected_alignment, hard_path
-from softscribe.alignment.ctc import ctc_graph, ctc_loss, multi_label_ctc_loss
+from softscribe.alignment import ctc_graph, ctc_loss, expected_alignment, hard_path, multi_label_ctc_loss
 from softscribe.alignment.reference import reference_soft_dtw
 
 

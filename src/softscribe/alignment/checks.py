@@ -159,7 +159,7 @@ def check_gradient(gradient: Tensor, dtype: torch.dtype, problem: Problem) -> No
     """Raise ValueError if the gradient H is beyond the range of the cost's type, in which it goes back: weights were too large.
 
     H counts how often paths pass a cell, times the weight they pay there. So it need not be looked at in the classical case (where that
-    would take as long as a tenth of the recursion) unless a weight is beyond the range itself.
+    would take a quarter as long as the recursion) unless a weight is beyond the range itself.
 
     >>> check_gradient(torch.full((1, 1, 1), torch.inf), torch.float32, Problem(operator="smooth"))
     Traceback (most recent call last):
