@@ -9,7 +9,7 @@ from torch import Tensor
 
 from alignment_sheet import WEIGHTS, Scene, curves, draw, mark, scene, sheet
 from softscribe.alignment import TWO_ONE_STEPS, Step, StepWeights, Subsequence, align, bce_cost, expected_alignment, soft_dtw
-from softscribe.alignment.ctc import ctc_graph
+from softscribe.alignment.ctc_graph import ctc_graph
 from softscribe.alignment.equivalent_targets import equivalent_targets
 from softscribe.plots.canvas import INK, WRITTEN
 

@@ -14,7 +14,7 @@ from PIL import Image
 import alignment_experiments
 from alignment_sheet import WEIGHTS, curves, draw, label, line, scene, sheet
 from softscribe.alignment import align, expected_alignment, hard_path, minimum
-from softscribe.alignment.ctc import ctc_graph
+from softscribe.alignment.ctc_graph import ctc_graph
 from softscribe.plots.canvas import HEARD, INK, MUTED, TRUE, WRITTEN, save
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images" / "alignment"

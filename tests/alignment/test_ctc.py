@@ -3,11 +3,11 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from softscribe.alignment import expected_alignment, hard_path
-from softscribe.alignment.ctc import ctc_graph, ctc_loss, multi_label_ctc_loss
+from softscribe.alignment import ctc_graph, ctc_loss, expected_alignment, hard_path, multi_label_ctc_loss
 from softscribe.alignment.reference import reference_soft_dtw
 
 
@@ -304,7 +304,14 @@ LOG_PROBS, LABELS = torch.zeros(2, 5, 3), torch.tensor([[1, 2, 1], [1, 1, 2]])
         ((LOG_PROBS, LABELS), {"repeat_weight": math.inf}, "repeat_weight: inf.*Remedy"),
         ((LOG_PROBS, LABELS), {"blank_weight": math.inf}, "blank_weight: item 1 has equal labels side by side.*Remedy"),
         ((LOG_PROBS, LABELS, None, torch.tensor([0, 1])), {"blank_weight": math.inf}, "blank_weight: item 0 has no labels.*Remedy"),
-        ((LOG_PROBS.log(), LABELS), {}, r"cost: item 0 holds inf at frame 0, target 0.*Remedy"),
+        ((LOG_PROBS, LABELS), {"blank": np.float64(0)}, "blank: .*Remedy"),
+        ((LOG_PROBS, LABELS), {"blank": True}, "blank: True.*Remedy"),
+        ((LOG_PROBS, LABELS), {"blank_weight": "1"}, "blank_weight: '1'.*Remedy"),
+        ((LOG_PROBS, LABELS), {"repeat_weight": 10**400}, "repeat_weight: 10+[.].*Remedy"),
+        ((LOG_PROBS, LABELS.bool()), {}, "labels: torch.bool.*Remedy"),
+        ((LOG_PROBS[:, :, :0], LABELS), {}, "log_probs, labels: shapes.*Remedy"),
+        ((LOG_PROBS.log(), LABELS), {}, r"log_probs: item 0 holds -inf at frame 0, class 0.*Remedy"),
+        ((LOG_PROBS / (torch.arange(3) != 2), LABELS), {}, r"log_probs: item 0 holds nan at frame 0, class 2.*Remedy"),
     ],
 )
 def test_what_ctc_refuses(arguments, options, words):
@@ -316,9 +323,14 @@ def test_what_ctc_refuses(arguments, options, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((torch.zeros(2, 5), torch.zeros(2, 5), torch.zeros(2, 3, 4)), "logits, blank_logits: shapes.*Remedy"),
-        ((torch.zeros(2, 5, 4), torch.zeros(2, 4), torch.zeros(2, 3, 4)), "logits, blank_logits: shapes.*Remedy"),
-        ((torch.zeros(2, 5, 4), torch.zeros(2, 5), torch.zeros(2, 3, 5)), "targets: shape.*Remedy"),
+        ((torch.zeros(2, 5), torch.zeros(2, 5), torch.zeros(2, 3, 4)), "logits, blank_logits, targets: shapes.*Remedy"),
+        ((torch.zeros(2, 5, 4), torch.zeros(2, 4), torch.zeros(2, 3, 4)), "logits, blank_logits, targets: shapes.*Remedy"),
+        ((torch.zeros(2, 5, 4), torch.zeros(2, 5), torch.zeros(2, 3, 5)), "logits, blank_logits, targets: shapes.*Remedy"),
+        (
+            (torch.full((2, 5, 4), math.nan), torch.zeros(2, 5), torch.zeros(2, 1, 4)),
+            "logits: item 0 holds nan at frame 0, output 0.*Remedy",
+        ),
+        ((torch.zeros(2, 5, 4), torch.full((2, 5), math.inf), torch.zeros(2, 1, 4)), "blank_logits: item 0 holds inf at frame 0.*Remedy"),
         ((torch.zeros(2, 5, 4), torch.zeros(2, 5).long(), torch.zeros(2, 3, 4)), "blank_logits: torch.int64.*Remedy"),
         ((torch.zeros(2, 5, 4).long(), torch.zeros(2, 5), torch.zeros(2, 3, 4)), "logits: torch.int64.*Remedy"),
         ((torch.zeros(2, 5, 4), torch.zeros(2, 5), torch.full((2, 1, 4), 2.0)), "targets: item 0 has values outside.*Remedy"),
@@ -330,7 +342,35 @@ def test_what_multi_label_ctc_refuses(arguments, words):
         multi_label_ctc_loss(*arguments)
 
 
+GRAPH = {"label_cost": torch.zeros(2, 5, 3), "blank_cost": torch.zeros(2, 5), "repeated": torch.zeros(2, 3, dtype=torch.bool)}
+
+
 @pytest.mark.usefixtures("without_shape_types")
-def test_a_graph_of_parts_that_do_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"blank_cost, repeated: shapes \(2, 4\) and \(2, 3\) do not fit.*Remedy"):
-        ctc_graph(torch.zeros(2, 5, 3), torch.zeros(2, 4), torch.zeros(2, 3, dtype=torch.bool))
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"blank_cost": torch.zeros(2, 4)}, r"label_cost, blank_cost, repeated: shapes .* \(2, 4\) and \(2, 3\) do not fit.*Remedy"),
+        ({"label_cost": torch.zeros(5, 3)}, "label_cost, blank_cost, repeated: shapes.*Remedy"),
+        ({"label_cost": np.zeros((2, 5, 3))}, "label_cost: a ndarray.*Remedy"),
+        ({"repeated": torch.zeros(2, 3, dtype=torch.int64)}, "repeated: torch.int64.*Remedy"),
+        ({"target_counts": [3, 3]}, "target_counts: a list.*Remedy"),
+        ({"target_counts": torch.tensor([3, 4])}, r"target_counts: item 1 has 4, outside \[0, 3\].*Remedy"),
+    ],
+)
+def test_graphs_that_are_refused(changed, words):
+    with pytest.raises(ValueError, match=words):
+        ctc_graph(**(GRAPH | changed))
+
+
+@pytest.mark.usefixtures("without_shape_types")
+def test_numbers_may_be_those_of_numpy():
+    plain = ctc_loss(LOG_PROBS, LABELS, blank=0, blank_weight=2, repeat_weight=0.5)
+    assert torch.equal(plain, ctc_loss(LOG_PROBS, LABELS, blank=np.int64(0), blank_weight=np.int64(2), repeat_weight=np.float32(0.5)))
+
+
+def test_classes_that_no_label_names_may_be_impossible():
+    log_probs = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(0))
+    impossible = log_probs.clone()
+    impossible[:, :, 2] = -math.inf
+    labels = torch.tensor([[1, 3, 2]]), None, torch.tensor([2])  # the 2 is padding
+    assert torch.equal(ctc_loss(impossible, *labels), ctc_loss(log_probs, *labels))

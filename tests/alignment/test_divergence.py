@@ -71,9 +71,17 @@ def test_never_seen_below_zero(cost_function, weights):
                     assert lowest >= -1e-12 * (1 + gamma)
 
 
-@pytest.mark.parametrize(("diagonal", "wanted"), [(0, -0.0684), (1, 1.723)])
-def test_cheap_diagonals_bring_it_below_zero_and_are_refused(diagonal, wanted):
-    x, y = (torch.tensor(values, dtype=torch.float64).reshape(1, 3, 1) for values in ([1, -2, 0], [1, -1, 1]))
+@pytest.mark.parametrize(
+    ("x", "y", "diagonal", "wanted"),
+    [
+        ([1, -2, 0], [1, -1, 1], 0, -0.0684),
+        ([1, -2, 0], [1, -1, 1], 1, 1.723),
+        ([0, 3, 0], [1], math.inf, -2.104),
+        ([0, 3, 0], [1], 9, 6.0),
+    ],
+)
+def test_diagonals_that_bring_it_below_zero_are_refused(x, y, diagonal, wanted):
+    x, y = (torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1) for values in (x, y))
     options = {"gamma": 1.0, "weights": StepWeights(diagonal=diagonal)}
     between, *within = (reference_soft_dtw(squared_error_cost(*pair), **options) for pair in ((x, y), (x, x), (y, y)))
     divergence = (between - sum(within) / 2).item()
@@ -144,8 +152,17 @@ def one_way_cost(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         ((X, Y), {"cost_function": shifted_cost}, "cost_function: item 0 of x costs 1 between vector 0 and itself.*Remedy"),
         ((X, Y), {"cost_function": one_way_cost}, "cost_function: not symmetric for item 0 of x.*Remedy"),
         ((WITH_ZEROS, Y), {"cost_function": cosine_cost}, "cost_function: item 1 of x costs 1 between vector 2 and itself.*zeros"),
-        ((X, Y[0]), {}, "y: shape.*Remedy"),
-        ((X, Y[:, :, :2]), {}, "frames, targets: shapes.*Remedy"),
+        ((X, Y), {"cost_function": "x"}, "cost_function: 'x' is no function.*Remedy"),
+        ((X, Y), {"cost_function": lambda x, y: torch.zeros(2, 9, 9)}, r"cost_function: returned shape \(2, 9, 9\).*here \(2, 5, 4\)"),
+        ((X, Y), {"cost_function": lambda x, y: None}, "cost_function: returned a NoneType.*Remedy"),
+        ((X, Y[0]), {}, r"x, y: shapes \(2, 5, 3\) and \(4, 3\).*Remedy"),
+        ((X, Y[:, :, :2]), {}, "x, y: shapes.*Remedy"),
+        ((X, Y[:, :0]), {}, "x, y: shapes.*Remedy"),
+        ((X.numpy(), Y), {}, "x: a ndarray.*Remedy"),
+        ((X, Y.long()), {}, "y: torch.int64.*Remedy"),
+        ((X / torch.tensor([1.0, 0.0])[:, None, None], Y), {}, "x: item 1 holds -?(inf|nan) at vector 0, output 0.*Remedy"),
+        ((X, Y * math.nan), {}, "y: item 0 holds nan at vector 0, output 0.*Remedy"),
+        ((X, Y), {"weights": StepWeights(diagonal=math.inf)}, "weights: .*diagonal=inf.*negative.*Remedy"),
         ((X, Y, torch.tensor([5, 6])), {}, "frame_counts: item 1 has 6.*Remedy"),
         ((X, Y, None, torch.tensor([4, 0])), {}, "target_counts: item 1 has 0.*Remedy"),
         ((X, Y, None, torch.tensor([4.0, 1.0])), {}, "target_counts: torch.float32.*Remedy"),

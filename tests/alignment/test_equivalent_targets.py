@@ -122,8 +122,17 @@ def test_no_gradient_flows():
         (torch.ones(5, 4), torch.ones(2, 4, 6), "gradient, targets: shapes.*Remedy"),
         (torch.ones(2, 5, 4), torch.ones(1, 4, 6), "gradient, targets: shapes.*Remedy"),
         (torch.ones(2, 5, 4), torch.ones(2, 4, 6, device="meta"), "targets: on meta.*Remedy"),
+        (torch.tensor([math.inf, 1.0]).reshape(2, 1, 1), torch.ones(2, 1, 6), "gradient: item 0 has values below 0, infinite.*Remedy"),
+        (torch.ones(2, 1, 1), torch.tensor([[[1.0, 1.0]], [[1.0, math.nan]]]), "targets: item 1 holds nan at target 0, output 1.*Remedy"),
+        (torch.ones(2, 1, 1), torch.tensor([[[math.inf, 1.0]], [[1.0, 1.0]]]), "targets: item 0 holds inf at target 0, output 0.*Remedy"),
+        (torch.ones(2, 5, 4, dtype=torch.int64), torch.ones(2, 4, 6), "gradient: torch.int64.*Remedy"),
+        (torch.ones(2, 5, 4), torch.ones(2, 4, 6) * 1j, "targets: torch.complex64.*Remedy"),
         (torch.tensor([1.0, -1.0]).reshape(2, 1, 1), torch.ones(2, 1, 6), "gradient: item 1 has values below 0.*Remedy"),
-        (torch.tensor([math.nan, 1.0]).reshape(2, 1, 1), torch.ones(2, 1, 6), "gradient: item 0 has values below 0, or NaN.*Remedy"),
+        (
+            torch.tensor([math.nan, 1.0]).reshape(2, 1, 1),
+            torch.ones(2, 1, 6),
+            "gradient: item 0 has values below 0, infinite, or NaN.*Remedy",
+        ),
     ],
 )
 def test_what_is_refused(gradient, targets, words):

@@ -84,7 +84,9 @@ def test_the_classical_case_in_single_precision(sizes, weights, gamma, scale, se
     cost = (scale * random_costs(len(sizes), *(int(axis.max()) for axis in counts), seed=seed, scale=1.0).abs()).float()
     try:
         losses, gradient = gradients(cost, *counts, gamma=gamma, weights=weights)
-    except ValueError:
+    except ValueError as error:
+        if "has no path" not in str(error):
+            raise
         reject()
     wanted_losses, wanted_gradient = gradients(cost.double(), *counts, gamma=gamma, weights=weights)
     assert (gradient - wanted_gradient).abs().max() < 1e-5 * max(1.0, *(w for w in weights.__dict__.values() if math.isfinite(w)))

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 
-from softscribe.alignment import BoundaryCell, Step, StepWeights, align, expected_alignment, minimum, soft_dtw
+from softscribe.alignment import BoundaryCell, BoundaryCells, Step, StepWeights, align, expected_alignment, minimum, soft_dtw
 
 pytestmark = pytest.mark.usefixtures("without_shape_types")
 COST = torch.zeros(2, 5, 4)
@@ -24,6 +24,27 @@ def test_losses_beyond_the_range_of_the_type(dtype, fill, operator):
     for function in (soft_dtw, align):
         with pytest.raises(ValueError, match=f"cost: item 1 has the loss .*beyond the range of {dtype}.*Remedy"):
             function(cost, operator=operator)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [
+        *((dtype, {"boundaries": BoundaryCells(start=(BoundaryCell(0, 0, weight=1e60),))}) for dtype in (torch.float16, torch.float32)),
+        *((dtype, {"steps": (Step(1, 0), Step(0, 1), Step(1, 1, 1e60))}) for dtype in (torch.float16, torch.bfloat16, torch.float32)),
+        *((dtype, {"steps": (Step(1, 0), Step(0, 1), Step(1, 1, torch.tensor(1e60, dtype=torch.float64)))}) for dtype in (torch.float32,)),
+        *((dtype, {"weights": StepWeights(diagonal=1e60)}) for dtype in (torch.float16, torch.float32)),
+        (torch.float16, {"weights": StepWeights(horizontal=1e6, diagonal=1e6)}),
+    ],
+)
+def test_weights_whose_gradient_is_beyond_the_range_of_the_type(dtype, options):
+    """Costs of 0: all losses are finite."""
+    with pytest.raises(ValueError, match=rf"cost: item 0 has the gradient .* at frame \d, target \d, beyond the range of {dtype}.*Remedy"):
+        soft_dtw(torch.zeros(2, 5, 4, dtype=dtype, requires_grad=True), **options)
+    assert soft_dtw(COST.to(dtype), **options).isfinite().all()  # no gradient is wanted
+    assert soft_dtw(torch.zeros(2, 5, 4, dtype=torch.float64, requires_grad=True), **options).isfinite().all()
+    if dtype == torch.float32:
+        with pytest.raises(ValueError, match=r"beyond the range of torch\.float32"):
+            align(COST, **options)
 
 
 @pytest.mark.parametrize("operator", ["soft", "sparse", "smooth"])
@@ -55,7 +76,7 @@ def test_minimum_hides_nothing(operator):
         assert math.isnan(minimum(torch.tensor([1.0, math.nan, 2.0], dtype=dtype), operator))
         assert not minimum(torch.tensor([1.0, -math.inf], dtype=dtype), operator).isfinite()
     for values in (torch.zeros(0), torch.zeros(()), torch.zeros(3, 0), [1.0, 2.0], torch.ones(2, dtype=torch.int64), torch.ones(2) * 1j):
-        with pytest.raises(ValueError, match=r"values: .*Remedy"):
+        with pytest.raises(ValueError, match=r"(values|dim): .*Remedy"):
             minimum(values, operator, dim=-1)
 
 

@@ -15,10 +15,19 @@ from softscribe.alignment import (
     StepWeights,
     Subsequence,
     align,
+    bce_cost,
+    cosine_cost,
+    ctc_graph,
+    ctc_loss,
+    equivalent_targets,
     expected_alignment,
     hard_path,
     minimum,
+    multi_label_ctc_loss,
+    negative_log_probability_cost,
     soft_dtw,
+    soft_dtw_divergence,
+    squared_error_cost,
 )
 from softscribe.alignment.cpu import backend
 
@@ -55,7 +64,7 @@ def test_costs_that_are_no_numbers(function, dtype, bad):
         ((COST.bool(),), "cost: torch.bool.*Remedy"),
         ((COST.to(torch.float8_e4m3fn),), "cost: torch.float8_e4m3fn.*Remedy"),
         ((COST[0],), r"cost: shape \(5, 4\).*Remedy"),
-        ((COST[:, :, :0],), "cost: shape.*at least one.*target"),
+        ((COST[:, :, :0],), "cost: shape.*Remedy.*only B may be 0"),
         ((COST, [5, 5]), "frame_counts: .*list.*Remedy"),
         ((COST, 5), "frame_counts: .*int.*Remedy"),
         ((COST, torch.tensor(5)), r"frame_counts: shape \(\).*Remedy"),
@@ -80,6 +89,48 @@ def test_gammas(gamma, operator):
         minimum(torch.zeros(3), operator, gamma)
     with pytest.raises(ValueError, match=r"gamma: .*Remedy"):
         SoftDTW(gamma=gamma, operator=operator)
+
+
+VECTORS, LABELS = torch.zeros(2, 5, 3), torch.ones(2, 2, dtype=torch.int64)
+TENSORS = {
+    bce_cost: {"logits": VECTORS, "targets": VECTORS},
+    squared_error_cost: {"frames": VECTORS, "targets": VECTORS},
+    cosine_cost: {"frames": VECTORS, "targets": VECTORS},
+    negative_log_probability_cost: {"log_probs": VECTORS, "labels": LABELS},
+    ctc_loss: {"log_probs": VECTORS, "labels": LABELS},
+    multi_label_ctc_loss: {"logits": VECTORS, "blank_logits": VECTORS[:, :, 0], "targets": VECTORS[:, :2]},
+    ctc_graph: {"label_cost": VECTORS, "blank_cost": VECTORS[:, :, 0], "repeated": VECTORS[:, 0].bool()},
+    soft_dtw_divergence: {"x": VECTORS, "y": VECTORS},
+    equivalent_targets: {"gradient": VECTORS, "targets": VECTORS[:, :3]},
+    minimum: {"values": VECTORS},
+}
+
+
+@pytest.mark.parametrize(("function", "name"), [(function, name) for function, tensors in TENSORS.items() for name in tensors])
+def test_whatever_takes_a_tensor_takes_nothing_else(function, name):
+    good = TENSORS[function]
+    function(**good)
+    for wrong, words in (
+        (good[name].numpy(), "a ndarray"),
+        (good[name].tolist(), "a list"),
+        (None, "a NoneType"),
+        (good[name] * 1j, "torch.complex64 is not computed with"),
+        (good[name].to_sparse(), "torch.sparse_coo is not computed with"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{name}: {words}.*Remedy"):
+            function(**(good | {name: wrong}))
+    if name != next(iter(good)):
+        with pytest.raises(ValueError, match=rf"^{name}: on meta, but .* on cpu.*Remedy"):
+            function(**(good | {name: good[name].to("meta")}))
+    if len(good) > 1:
+        with pytest.raises(ValueError, match=rf"^{', '.join(good)}: shapes .* do not fit. Remedy: \(B, .*\) and"):
+            function(**(good | {name: good[name][:, None]}))
+
+
+@pytest.mark.parametrize("dim", [3, -4, 1.0, True, None, "0"])
+def test_axes_that_there_are_not(dim):
+    with pytest.raises(ValueError, match=r"dim: .* has 3 axes.*Remedy"):
+        minimum(VECTORS, dim=dim)
 
 
 @pytest.mark.parametrize("operator", ["softmin", "", None, 1, ["soft"]])
@@ -123,6 +174,8 @@ def test_options_of_the_wrong_kind(options, words):
         ((1.0, 1), "frames: 1.0.*Remedy"),
         ((1, True), "targets: True.*Remedy"),
         (("1", 1), "frames: '1'.*Remedy"),
+        ((np.float64(1), 1), "frames: .*1.0.*Remedy"),
+        ((1, np.bool_(True)), "targets: .*True.*Remedy"),
         ((1, 10**30), "targets: 10+[.].*Remedy"),
         ((1, 1, -1), "weight: -1.*Remedy"),
         ((1, 1, math.nan), "weight: nan.*Remedy"),
@@ -203,6 +256,46 @@ def test_tensors_of_cells_with_bad_values(place, tensor, words):
 def test_boundaries_and_weights(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_whole_numbers_may_be_those_of_numpy():
+    assert Step(np.int64(1), np.uint8(2)) == Step(1, 2)
+    assert BoundaryCell(np.int32(-1), np.int64(0), weight=1) == BoundaryCell(-1, 0, weight=1)
+    assert minimum(COST, dim=np.int64(1)).shape == (2, 4)
+
+
+class OwnBoundaries:
+    """As a user may write them."""
+
+    def __init__(self, start: object, end: object) -> None:
+        self.found = start, end
+
+    def cells(self, frames: int, targets: int, steps: object) -> tuple:
+        return self.found
+
+
+FIRST, LAST = [BoundaryCell(0, 0, weight=1)], [BoundaryCell(4, 3, weight=0)]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "words"),
+    [
+        (FIRST, LAST, None),
+        ([BoundaryCell(-1, 0, weight=1)], LAST, r"start cell .*frame=-1.* for item 0, 5 frames by 4 targets"),
+        (FIRST, [BoundaryCell(55, 0, weight=0)], "end cell .*frame=55"),
+        (FIRST, [BoundaryCell(0, 4, weight=0)], "end cell .*target=4"),
+        (2 * FIRST, LAST, "start cell"),
+        ([(0, 0)], LAST, r"start cell \(0, 0\)"),
+        (5, LAST, r"\(5, "),
+    ],
+)
+def test_boundaries_of_a_users_own(start, end, words):
+    for dtype in (torch.float32, torch.float64):
+        if words is None:
+            assert torch.equal(soft_dtw(COST.to(dtype), boundaries=OwnBoundaries(start, end)), soft_dtw(COST.to(dtype)))
+        else:
+            with pytest.raises(ValueError, match=f"boundaries: OwnBoundaries has .*{words}.*Remedy"):
+                soft_dtw(COST.to(dtype), boundaries=OwnBoundaries(start, end))
 
 
 @pytest.mark.parametrize("steps", [TWO_ONE_STEPS, (Step(1, 0, math.inf), *KEEPING[1:]), (Step(1, 0, torch.ones(4)), *KEEPING[1:])])

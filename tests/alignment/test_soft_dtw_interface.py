@@ -273,8 +273,8 @@ INFINITE[1, 0, 3] = math.inf
     ("arguments", "options", "words"),
     [
         ((torch.zeros(5, 4),), {}, r"cost: shape \(5, 4\).*Remedy: \(B, N, M\)"),
-        ((torch.zeros(2, 0, 4),), {}, "at least one frame"),
-        ((torch.zeros(2, 5, 4, dtype=torch.int64),), {}, "cost: torch.int64.*Remedy: cost.float"),
+        ((torch.zeros(2, 0, 4),), {}, r"cost: shape \(2, 0, 4\).*only B may be 0"),
+        ((torch.zeros(2, 5, 4, dtype=torch.int64),), {}, r"cost: torch.int64.*Remedy: cost.to\(torch.float32\)"),
         ((torch.zeros(2, 5, 4, dtype=torch.complex64),), {}, "cost: torch.complex64"),
         ((torch.zeros(2, 5, 4, device="meta"),), {}, "cost: on meta.*Remedy: cost.cpu"),
         ((NAN,), {}, "cost: item 2 holds nan at frame 4, target 1.*Remedy"),

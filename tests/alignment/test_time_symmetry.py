@@ -115,6 +115,8 @@ def test_finite_differences():
         ((), {"steps": (Step(1, 1, cost=torch.ones(4)), Step(1, 0))}, r"steps\[0\]: .*Remedy"),
         ((torch.tensor([5, 9]),), {}, "frame_counts: item 1 has 9.*Remedy"),
         ((torch.tensor([5]),), {}, "frame_counts: shape.*Remedy"),
+        ((), {"steps": [(1, 1)]}, r"steps: \[\(1, 1\)\].*Remedy"),
+        ((), {"steps": 5}, "steps: 5.*Remedy"),
         ((), {"gamma": -1.0}, "gamma: -1.0.*Remedy"),
     ],
 )

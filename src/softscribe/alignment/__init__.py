@@ -13,7 +13,8 @@ The theory, with figures, is told in docs/alignment.md.
 from softscribe.alignment.backends import gpu_is_usable
 from softscribe.alignment.boundaries import FIXED, BoundaryCell, BoundaryCells, Subsequence
 from softscribe.alignment.costs import bce_cost, cosine_cost, negative_log_probability_cost, squared_error_cost
-from softscribe.alignment.ctc import CTCGraph, ctc_graph, ctc_loss, multi_label_ctc_loss
+from softscribe.alignment.ctc import ctc_loss, multi_label_ctc_loss
+from softscribe.alignment.ctc_graph import CTCGraph, ctc_graph
 from softscribe.alignment.divergence import soft_dtw_divergence
 from softscribe.alignment.equivalent_targets import EquivalentTargets, equivalent_targets
 from softscribe.alignment.expectations import align, expected_alignment, hard_path

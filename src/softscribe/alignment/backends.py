@@ -28,6 +28,7 @@ def losses_and_gradient(
     losses, gradient = cuda.losses_and_gradient(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted)
     if validate:
         checks.check_losses(losses)
+        checks.check_gradient(gradient, cost.dtype, problem)
     return losses, gradient
 
 
@@ -42,6 +43,7 @@ def align(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Pr
     result = cuda.align(cost, frame_counts, target_counts, problem)
     if validate:
         checks.check_losses(result.losses)
+        checks.check_gradient(result.gradient, result.gradient.dtype, problem)
     return result
 
 

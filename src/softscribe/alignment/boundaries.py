@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from softscribe.alignment.arguments import whole_number
 from softscribe.alignment.steps import Step, number_or_nan
 
 Ends = Literal["start", "end", "both"] | None
@@ -52,9 +53,10 @@ class BoundaryCell:
 
     def __post_init__(self) -> None:
         for name in ("frame", "target"):
-            index = getattr(self, name)
-            if isinstance(index, bool) or not isinstance(index, int):
-                raise ValueError(f"{name}: {index!r}. Remedy: an integer, negative to count from the item's end.")
+            index = whole_number(getattr(self, name))
+            if index is None:
+                raise ValueError(f"{name}: {getattr(self, name)!r}. Remedy: an integer, negative to count from the item's end.")
+            object.__setattr__(self, name, index)  # NumPy's, too
         for name, lowest in (("weight", 0.0), ("cost", -math.inf)):
             value = getattr(self, name)
             if not lowest <= number_or_nan(value) < math.inf or value == -math.inf:
@@ -65,10 +67,17 @@ class BoundaryCell:
 
 @runtime_checkable
 class Boundaries(Protocol):
-    """What `soft_dtw` asks of its boundaries."""
+    """What `soft_dtw` asks of its boundaries: a class of your own will do.
+
+    >>> class FirstThird:
+    ...     def cells(self, frames, targets, steps):
+    ...         return [BoundaryCell(n, 0, weight=1) for n in range(frames // 3 + 1)], [BoundaryCell(frames - 1, targets - 1, weight=0)]
+    >>> isinstance(FirstThird(), Boundaries)
+    True
+    """
 
     def cells(self, frames: int, targets: int, steps: Sequence[Step]) -> tuple[list[BoundaryCell], list[BoundaryCell]]:
-        """Return the start cells and the end cells of an item of this size, without negative indices."""
+        """Return the start cells and the end cells of an item of this size: inside it, without negative indices, each cell once."""
 
 
 @dataclass(frozen=True)
@@ -202,16 +211,43 @@ def boundary_arrays(
 ) -> tuple[BoundaryArrays, BoundaryArrays]:
     """Lay out the start cells and the end cells of all items.
 
+    Raises:
+        ValueError: see `Subsequence.cells`; or boundaries of a user's own returned something else than cells that lie inside the item.
+
     >>> starts, ends = boundary_arrays(FIXED, [9, 7], [4, 4], ())
     >>> ends.frames, ends.offsets
     (array([8, 6]), array([0, 1, 2]))
     """
     sizes = list(zip(frame_counts, target_counts, strict=True))
-    known = {size: boundaries.cells(*size, steps) for size in dict.fromkeys(sizes)}
+    known = {size: _checked_cells(boundaries, sizes.index(size), size, steps) for size in dict.fromkeys(sizes)}
     return _laid_out([known[size][0] for size in sizes]), _laid_out([known[size][1] for size in sizes])
 
 
-def _laid_out(items: list[list[BoundaryCell]]) -> BoundaryArrays:
+def _checked_cells(
+    boundaries: Boundaries, item: int, size: tuple[int, int], steps: Sequence[Step]
+) -> tuple[Sequence[BoundaryCell], Sequence[BoundaryCell]]:
+    """Return the cells of an item of this size: kernels read and write where they say, so they are looked at."""
+    found = boundaries.cells(*size, steps)
+    remedy = "Remedy: cells(frames, targets, steps) returns two lists of BoundaryCell inside the item, each cell once."
+    if not isinstance(found, tuple | list) or len(found) != 2 or not all(isinstance(cells, tuple | list) for cells in found):
+        raise ValueError(f"boundaries: {type(boundaries).__name__} has {found!r} for item {item}. {remedy}")
+    for name, cells in zip(("start", "end"), found, strict=True):
+        seen: set[tuple[int, int]] = set()
+        for cell in cells:
+            if (
+                not isinstance(cell, BoundaryCell)
+                or not (0 <= cell.frame < size[0] and 0 <= cell.target < size[1])
+                or (cell.frame, cell.target) in seen
+            ):
+                raise ValueError(
+                    f"boundaries: {type(boundaries).__name__} has the {name} cell {cell!r} for item {item}, "
+                    f"{size[0]} frames by {size[1]} targets. {remedy}"
+                )
+            seen.add((cell.frame, cell.target))
+    return found[0], found[1]
+
+
+def _laid_out(items: list[Sequence[BoundaryCell]]) -> BoundaryArrays:
     cells = [cell for item in items for cell in sorted(item, key=lambda cell: (cell.frame + cell.target, cell.frame))]
     return BoundaryArrays(
         offsets=np.cumsum([0, *(len(item) for item in items)], dtype=np.int64),

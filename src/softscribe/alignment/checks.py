@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from softscribe.alignment.arguments import FLOATING, INTEGER, check_tensors
 from softscribe.alignment.boundaries import FIXED
 from softscribe.alignment.cpu import common_kernels
 from softscribe.alignment.problem import Problem, ProblemArrays
@@ -19,31 +20,34 @@ def checked_counts(cost: Tensor, frame_counts: Tensor | None, target_counts: Ten
     >>> checked_counts(torch.zeros(2, 5, 3), None, torch.tensor([3, 1]))
     (tensor([5, 5]), tensor([3, 1]))
     """
-    if not isinstance(cost, Tensor):
-        raise ValueError(f"cost: a {type(cost).__name__}. Remedy: torch.as_tensor(cost).")
-    if cost.ndim != 3 or 0 in cost.shape[1:]:
-        raise ValueError(f"cost: shape {tuple(cost.shape)}. Remedy: (B, N, M) with at least one frame and one target.")
-    if cost.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64) or cost.layout != torch.strided:
-        raise ValueError(f"cost: {cost.dtype}, {cost.layout} is not computed with. Remedy: cost.float(), cost.to_dense().")
+    check_tensors(cost=(cost, "B N M", FLOATING))
     if cost.device.type not in ("cpu", "cuda"):
         raise ValueError(f"cost: on {cost.device}, where no kernel runs. Remedy: cost.cpu(); the gradient finds its way back.")
-    _, frames, targets = cost.shape
-    return _checked_count("frame_counts", frame_counts, cost, frames), _checked_count("target_counts", target_counts, cost, targets)
+    return (
+        checked_count("frame_counts", frame_counts, "cost", cost, cost.shape[1]),
+        checked_count("target_counts", target_counts, "cost", cost, cost.shape[2]),
+    )
 
 
-def _checked_count(name: str, counts: Tensor | None, cost: Tensor, limit: int) -> Tensor:
+def checked_count(name: str, counts: Tensor | None, owner: str, values: Tensor, limit: int) -> Tensor:
+    """Check shape, type and device of the counts of an argument's items, and return them as int64; None: `limit` each. Shape: (B,)
+
+    >>> checked_count("frame_counts", torch.tensor([2.0]), "x", torch.zeros(1, 5, 3), 5)
+    Traceback (most recent call last):
+    ValueError: frame_counts: torch.float32 does not count. Remedy: an integer type.
+    """
     if counts is None:
-        return torch.full((len(cost),), limit, dtype=torch.int64, device=cost.device)
+        return torch.full((len(values),), limit, dtype=torch.int64, device=values.device)
     if not isinstance(counts, Tensor):
         raise ValueError(f"{name}: a {type(counts).__name__}. Remedy: torch.as_tensor({name}).")
-    if counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool:
+    if counts.dtype not in INTEGER:
         raise ValueError(f"{name}: {counts.dtype} does not count. Remedy: an integer type.")
-    if counts.shape != (len(cost),):
+    if counts.shape != (len(values),):
         raise ValueError(
-            f"{name}: shape {tuple(counts.shape)}, but the cost has {len(cost)} items. Remedy: one count per item, ({len(cost)},)."
+            f"{name}: shape {tuple(counts.shape)}, but the {owner} has {len(values)} items. Remedy: one count per item, ({len(values)},)."
         )
-    if counts.device != cost.device:
-        raise ValueError(f"{name}: on {counts.device}, but the cost on {cost.device}. Remedy: move both to one device.")
+    if counts.device != values.device:
+        raise ValueError(f"{name}: on {counts.device}, but the {owner} on {values.device}. Remedy: move both to one device.")
     return counts.to(torch.int64).contiguous()
 
 
@@ -54,32 +58,45 @@ def check_count_values(cost: Tensor, frame_counts: Tensor, target_counts: Tensor
     Traceback (most recent call last):
     ValueError: frame_counts: item 1 has 6, outside [1, 5]. Remedy: the item's length without padding.
     """
-    for name, counts, limit in (("frame_counts", frame_counts, cost.shape[1]), ("target_counts", target_counts, cost.shape[2])):
-        inside = (counts >= 1) & (counts <= limit)
-        if not inside.all():
-            item = int(inside.int().argmin())
-            raise ValueError(
-                f"{name}: item {item} has {int(counts[item])}, outside [1, {limit}]. Remedy: the item's length without padding."
-            )
+    check_range("frame_counts", frame_counts, 1, cost.shape[1])
+    check_range("target_counts", target_counts, 1, cost.shape[2])
 
 
-def check_finite(cost: Tensor, frame_counts: Tensor, target_counts: Tensor) -> None:
-    """Raise ValueError if a cost that is not padding is not finite.
+def check_range(name: str, counts: Tensor, lowest: int, highest: int) -> None:
+    """Raise ValueError if a count is outside [lowest, highest].
+
+    >>> check_range("target_counts", torch.tensor([0, -1]), 0, 3)
+    Traceback (most recent call last):
+    ValueError: target_counts: item 1 has -1, outside [0, 3]. Remedy: the item's length without padding.
+    """
+    inside = (counts >= lowest) & (counts <= highest)
+    if not inside.all():
+        item = int(inside.int().argmin())
+        raise ValueError(
+            f"{name}: item {item} has {int(counts[item])}, outside [{lowest}, {highest}]. Remedy: the item's length without padding."
+        )
+
+
+def check_finite(
+    values: Tensor, row_counts: Tensor, column_counts: Tensor | None, name: str = "cost", axes: tuple[str, str] = ("frame", "target")
+) -> None:
+    """Raise ValueError if an argument holds something that is neither padding nor finite. Shape: values (B, rows, columns)
 
     >>> check_finite(torch.tensor([[[1.0, float("nan")]]]), torch.tensor([1]), torch.tensor([2]))
     Traceback (most recent call last):
     ValueError: cost: item 0 holds nan at frame 0, target 1. Remedy: ...
     """
-    if torch.isfinite(cost).all():
+    if torch.isfinite(values).all():
         return
-    for item, (frames, targets) in enumerate(zip(frame_counts.tolist(), target_counts.tolist(), strict=True)):
-        broken = ~torch.isfinite(cost[item, :frames, :targets])
+    columns = [values.shape[2]] * len(values) if column_counts is None else column_counts.tolist()
+    for item, (rows, columns_inside) in enumerate(zip(row_counts.tolist(), columns, strict=True)):
+        broken = ~torch.isfinite(values[item, :rows, :columns_inside])
         if broken.any():
-            frame, target = (int(position) for position in broken.nonzero()[0])
-            value = float(cost[item, frame, target])
+            row, column = (int(position) for position in broken.nonzero()[0])
+            forbid = "; forbid a cell by a large finite cost" if name == "cost" else ""
             raise ValueError(
-                f"cost: item {item} holds {value} at frame {frame}, target {target}. "
-                "Remedy: look for NaN or infinity in what the cost is made of; forbid a cell by a large finite cost."
+                f"{name}: item {item} holds {float(values[item, row, column])} at {axes[0]} {row}, {axes[1]} {column}. "
+                f"Remedy: look for NaN or infinity in what it is made of{forbid}."
             )
 
 
@@ -135,4 +152,27 @@ def check_losses(losses: Tensor) -> None:
         raise ValueError(
             f"cost: item {item} has the loss {float(losses[item])}, beyond the range of {losses.dtype}. "
             "Remedy: smaller costs, weights or gamma, a larger gamma if it is tiny, or a float64 cost."
+        )
+
+
+def check_gradient(gradient: Tensor, dtype: torch.dtype, problem: Problem) -> None:
+    """Raise ValueError if the gradient H is beyond the range of the cost's type, in which it goes back: weights were too large.
+
+    H counts how often paths pass a cell, times the weight they pay there. So it need not be looked at in the classical case (where that
+    would take a quarter as long as the recursion) unless a weight is beyond the range itself.
+
+    >>> check_gradient(torch.full((1, 1, 1), torch.inf), torch.float32, Problem(operator="smooth"))
+    Traceback (most recent call last):
+    ValueError: cost: item 0 has the gradient inf at frame 0, target 0, beyond the range of torch.float32. Remedy: ...
+    """
+    largest = torch.finfo(dtype).max
+    weights = (problem.weights.horizontal, problem.weights.vertical, problem.weights.diagonal)
+    if gradient.numel() == 0 or (problem.is_classical and not any(largest < weight < math.inf for weight in weights)):
+        return
+    lowest, highest = gradient.aminmax()
+    if not (-largest <= lowest and highest <= largest):
+        item, frame, target = (~(gradient.abs() <= largest)).nonzero()[0].tolist()
+        raise ValueError(
+            f"cost: item {item} has the gradient {float(gradient[item, frame, target])} at frame {frame}, target {target}, "
+            f"beyond the range of {dtype}. Remedy: smaller weights (math.inf blocks a step), or a cost of a wider type."
         )

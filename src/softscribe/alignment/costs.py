@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from softscribe.alignment.arguments import FLOATING, INTEGER, REAL, check_tensors
+
 
 def bce_cost(logits: Float[Tensor, "B N K"], targets: Shaped[Tensor, "B M K"]) -> Float[Tensor, "B N M"]:
     """Return the binary cross-entropy between every frame's logits and every target, SUMMED over the K outputs.
@@ -39,13 +41,21 @@ def bce_cost(logits: Float[Tensor, "B N K"], targets: Shaped[Tensor, "B M K"]) -
         The cost, in nats, >= 0 up to rounding: (B, N, M).
 
     Raises:
-        ValueError: shapes or devices do not fit, logits are not floating point, or targets lie outside [0, 1].
+        ValueError: an argument is no tensor of its type, shapes or devices do not fit, or targets lie outside [0, 1].
+
+    Source: the usual binary cross-entropy with logits, as `torch.nn.functional.binary_cross_entropy_with_logits` has it; written as a
+    product here.
 
     >>> bce_cost(torch.tensor([[[0.0, 0.0], [-2.0, 2.0]]]), torch.tensor([[[0, 1]]]))
     tensor([[[1.3863],
              [0.2539]]])
     """
-    _check(logits, targets)
+    check_tensors(logits=(logits, "B N K", FLOATING), targets=(targets, "B M? K", REAL))
+    if targets.device.type == "cpu":
+        inside = ((targets >= 0) & (targets <= 1)).all(dim=2).all(dim=1)
+        if not inside.all():
+            item = int(inside.int().argmin())
+            raise ValueError(f"targets: item {item} has values outside [0, 1]. Remedy: 0 for off, 1 for on, or a probability.")
     return _BceCost.apply(logits, targets)
 
 
@@ -62,13 +72,15 @@ def squared_error_cost(frames: Float[Tensor, "B N K"], targets: Float[Tensor, "B
         The cost, >= 0 up to rounding: (B, N, M), float64 if an argument is, else float32. Gradients come back in each argument's type.
 
     Raises:
-        ValueError: shapes or devices do not fit, or an argument is not floating point.
+        ValueError: an argument is no tensor of floating type, or shapes or devices do not fit.
+
+    Source: the usual cost of soft-DTW, M. Cuturi, M. Blondel, "Soft-DTW: a differentiable loss function for time-series", ICML 2017.
 
     >>> squared_error_cost(torch.tensor([[[0.0, 1.0], [1.0, 1.0]]]), torch.tensor([[[0.0, -1.0]]]))
     tensor([[[4.],
              [5.]]])
     """
-    _check_vectors(frames, targets)
+    check_tensors(frames=(frames, "B N K", FLOATING), targets=(targets, "B M K", FLOATING))
     x, y = frames.double(), targets.double()
     squares = x.square().sum(dim=2, keepdim=True) + y.square().sum(dim=2, keepdim=True).mT
     return torch.baddbmm(squares, x, y.mT, alpha=-2).to(_common_type(frames, targets))
@@ -85,13 +97,15 @@ def cosine_cost(frames: Float[Tensor, "B N K"], targets: Float[Tensor, "B M K"])
         The cost, in [0, 2] up to rounding: (B, N, M), float64 if an argument is, else float32. Gradients come back in each argument's type.
 
     Raises:
-        ValueError: shapes or devices do not fit, or an argument is not floating point.
+        ValueError: an argument is no tensor of floating type, or shapes or devices do not fit.
+
+    Source: the usual definition, as `scipy.spatial.distance.cosine` has it, which leaves vectors of zeros undefined.
 
     >>> cosine_cost(torch.tensor([[[3.0, 0.0], [0.0, 0.0]]]), torch.tensor([[[5.0, 0.0], [0.0, 1.0]]]))
     tensor([[[0., 1.],
              [1., 1.]]])
     """
-    _check_vectors(frames, targets)
+    check_tensors(frames=(frames, "B N K", FLOATING), targets=(targets, "B M K", FLOATING))
     x, y = _directions(frames), _directions(targets)
     return (1 - torch.bmm(x, y.mT)).to(_common_type(frames, targets))
 
@@ -107,33 +121,33 @@ def negative_log_probability_cost(log_probs: Float[Tensor, "B N K"], labels: Int
         The cost, in nats: (B, N, M), float64 for float64 log-probabilities, else float32; the gradient comes back in their type.
 
     Raises:
-        ValueError: shapes or devices do not fit, an argument has the wrong type, or a label is no class.
+        ValueError: an argument is no tensor of its type, shapes or devices do not fit, or a label is no class.
 
     >>> negative_log_probability_cost(torch.tensor([[[-0.1, -2.4], [-0.7, -0.7]]]), torch.tensor([[1, 0, 1]]))
     tensor([[[2.4000, 0.1000, 2.4000],
              [0.7000, 0.7000, 0.7000]]])
     """
-    if log_probs.ndim != 3 or labels.ndim != 2 or len(log_probs) != len(labels):
-        raise ValueError(
-            f"log_probs, labels: shapes {tuple(log_probs.shape)} and {tuple(labels.shape)} do not fit. Remedy: (B, N, K) and (B, M)."
-        )
-    if not log_probs.is_floating_point():
-        raise ValueError(f"log_probs: {log_probs.dtype} is not a floating type. Remedy: logits.log_softmax(dim=2).")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"labels: {labels.dtype} names no class. Remedy: an integer type.")
-    if log_probs.device != labels.device:
-        raise ValueError(f"labels: on {labels.device}, but the log-probabilities on {log_probs.device}. Remedy: move both to one device.")
-    classes = log_probs.shape[2]
+    check_tensors(log_probs=(log_probs, "B N K", FLOATING), labels=(labels, "B M?", INTEGER))
     if labels.device.type == "cpu":
-        outside = (labels < 0) | (labels >= classes)
-        if outside.any():
-            item, target = outside.nonzero()[0].tolist()
-            raise ValueError(
-                f"labels: item {item} has {int(labels[item, target])} at target {target}, outside [0, {classes}). "
-                "Remedy: indices of classes, in padding too."
-            )
+        check_labels(labels, log_probs.shape[2])
     log_probs = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
     return -log_probs.gather(2, labels.long()[:, None].expand(-1, log_probs.shape[1], -1))
+
+
+def check_labels(labels: Int[Tensor, "B M"], classes: int) -> None:
+    """Raise ValueError if a label is no class.
+
+    >>> check_labels(torch.tensor([[0, 3]]), 3)
+    Traceback (most recent call last):
+    ValueError: labels: item 0 has 3 at target 1, outside [0, 3). Remedy: indices of classes, in padding too.
+    """
+    outside = (labels < 0) | (labels >= classes)
+    if outside.any():
+        item, target = outside.nonzero()[0].tolist()
+        raise ValueError(
+            f"labels: item {item} has {int(labels[item, target])} at target {target}, outside [0, {classes}). "
+            "Remedy: indices of classes, in padding too."
+        )
 
 
 class _BceCost(torch.autograd.Function):
@@ -193,33 +207,3 @@ def _directions(vectors: Tensor) -> Tensor:
 
 def _common_type(frames: Tensor, targets: Tensor) -> torch.dtype:
     return torch.promote_types(torch.promote_types(frames.dtype, targets.dtype), torch.float32)
-
-
-def _check_vectors(frames: Tensor, targets: Tensor) -> None:
-    if frames.ndim != 3 or targets.ndim != 3 or (frames.shape[0], frames.shape[2]) != (targets.shape[0], targets.shape[2]):
-        raise ValueError(
-            f"frames, targets: shapes {tuple(frames.shape)} and {tuple(targets.shape)} do not fit. Remedy: (B, N, K) and (B, M, K)."
-        )
-    for name, vectors in (("frames", frames), ("targets", targets)):
-        if not vectors.is_floating_point():
-            raise ValueError(f"{name}: {vectors.dtype} is not a floating type. Remedy: {name}.float().")
-    if frames.device != targets.device:
-        raise ValueError(f"targets: on {targets.device}, but the frames on {frames.device}. Remedy: move both to one device.")
-
-
-def _check(logits: Tensor, targets: Tensor) -> None:
-    if logits.ndim != 3 or targets.ndim != 3 or (logits.shape[0], logits.shape[2]) != (targets.shape[0], targets.shape[2]):
-        raise ValueError(
-            f"logits, targets: shapes {tuple(logits.shape)} and {tuple(targets.shape)} do not fit. Remedy: (B, N, K) and (B, M, K)."
-        )
-    if not logits.is_floating_point():
-        raise ValueError(f"logits: {logits.dtype} is not a floating type. Remedy: pass what the network returns before the sigmoid.")
-    if logits.device != targets.device:
-        raise ValueError(f"targets: on {targets.device}, but the logits on {logits.device}. Remedy: move both to one device.")
-    if targets.is_complex():
-        raise ValueError(f"targets: {targets.dtype} has no order. Remedy: real values in [0, 1].")
-    if targets.device.type == "cpu":
-        inside = ((targets >= 0) & (targets <= 1)).all(dim=2).all(dim=1)
-        if not inside.all():
-            item = int(inside.int().argmin())
-            raise ValueError(f"targets: item {item} has values outside [0, 1]. Remedy: 0 for off, 1 for on, or a probability.")

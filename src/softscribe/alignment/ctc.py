@@ -18,34 +18,16 @@ and SDTW using differentiable DTW", 2025 (CTC as soft-DTW, and the weights).
 """
 
 import math
-from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from softscribe.alignment import checks
-from softscribe.alignment.boundaries import BoundaryCell, BoundaryCells
-from softscribe.alignment.costs import bce_cost, negative_log_probability_cost
+from softscribe.alignment.arguments import FLOATING, INTEGER, REAL, check_tensors, whole_number
+from softscribe.alignment.costs import bce_cost, check_labels, negative_log_probability_cost
+from softscribe.alignment.ctc_graph import ctc_graph
 from softscribe.alignment.soft_dtw import soft_dtw
-from softscribe.alignment.steps import Step
-
-
-class CTCGraph(NamedTuple):
-    """CTC as an alignment problem of N frames and S = 2M + 1 states.
-
-    Shape: cost (B, N, S); state_counts (B,)
-    """
-
-    cost: Float[Tensor, "B N S"]
-    state_counts: Int[Tensor, " B"]
-    steps: tuple[Step, Step, Step]
-    boundaries: BoundaryCells
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options of `soft_dtw` and its kin."""
-        return {"steps": self.steps, "boundaries": self.boundaries}
 
 
 def ctc_loss(
@@ -76,41 +58,46 @@ def ctc_loss(
         repeat_weight: multiplies the cost of every frame of a label but its first; finite.
 
     Weights other than 1 are those of Zeitler and Mueller (their blank weights are 1, 2 and infinity; there a first blank has weight 1).
-    As general steps do, CTC runs on the CPU wherever the log-probabilities are.
+    CTC runs where the log-probabilities are, by the common kernels. On a GPU it waits for the device: labels, counts and log-probabilities
+    are looked at there too, before the kernels run, and the steps are laid out on the CPU. Only a loss beyond the range of its type goes
+    unnoticed there: it is infinite.
 
     Returns:
         The losses, in nats, neither averaged nor divided by lengths: (B,), float64 for float64 log-probabilities, else float32.
 
     Raises:
-        ValueError: an argument has the wrong type, shape, device or range, or an item has too few frames for its labels.
+        ValueError: an argument has the wrong type, shape, device or range, a log-probability that is needed is not finite, or an item has
+            too few frames for its labels.
 
     One label in two frames is emitted as (blank, label), (label, blank) or (label, label):
 
     >>> ctc_loss(torch.tensor([[[0.6, 0.4], [0.5, 0.5]]]).log(), torch.tensor([[1]])).neg().exp()
     tensor([0.7000])
     """
-    if log_probs.ndim != 3 or 0 in log_probs.shape[1:] or labels.ndim != 2 or len(log_probs) != len(labels):
-        raise ValueError(
-            f"log_probs, labels: shapes {tuple(log_probs.shape)} and {tuple(labels.shape)} do not fit. Remedy: (B, N, K) and (B, M)."
-        )
-    if not log_probs.is_floating_point():
-        raise ValueError(f"log_probs: {log_probs.dtype} is not a floating type. Remedy: logits.log_softmax(dim=2).")
+    check_tensors(log_probs=(log_probs, "B N K", FLOATING), labels=(labels, "B M?", INTEGER))
     classes = log_probs.shape[2]
-    if isinstance(blank, bool) or not isinstance(blank, int) or not 0 <= blank < classes:
+    blank_class = whole_number(blank)
+    if blank_class is None or not 0 <= blank_class < classes:
         raise ValueError(f"blank: {blank!r}. Remedy: one of the classes, in [0, {classes}).")
-    frame_counts, target_counts = _checked_counts(log_probs, labels, frame_counts, target_counts)
+    frame_counts, target_counts = _checked_counts("log_probs", log_probs, labels, frame_counts, target_counts)
     inside = _inside(labels, target_counts)
-    blanks = inside & (labels == blank)
+    blanks = inside & (labels == blank_class)
     if blanks.any():
         item, target = blanks.nonzero()[0].tolist()
         raise ValueError(
-            f"labels: item {item} has the blank, {blank}, at target {target}. Remedy: labels alone; blanks come by themselves."
+            f"labels: item {item} has the blank, {blank_class}, at target {target}. Remedy: labels alone; blanks come by themselves."
         )
-    labels = labels.where(inside, blank)
+    labels = labels.long().where(inside, blank_class)
+    check_labels(labels, classes)
+    if not torch.isfinite(log_probs).all():  # in padding, or of classes that no label names, perhaps
+        emitted = torch.zeros(len(labels), 1, classes, dtype=torch.bool, device=labels.device)
+        emitted[:, :, blank_class] = True
+        emitted.scatter_(2, labels[:, None], True)
+        checks.check_finite(log_probs.detach().where(emitted, 0), frame_counts, None, "log_probs", ("frame", "class"))
     repeated = torch.zeros_like(inside)
     repeated[:, 1:] = labels[:, 1:] == labels[:, :-1]
     log_probs = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
-    label_cost, blank_cost = negative_log_probability_cost(log_probs, labels), -log_probs[:, :, blank]
+    label_cost, blank_cost = negative_log_probability_cost(log_probs, labels), -log_probs[:, :, blank_class]
     return _loss(label_cost, blank_cost, repeated & inside, frame_counts, target_counts, blank_weight, repeat_weight)
 
 
@@ -148,21 +135,16 @@ def multi_label_ctc_loss(
         The losses, in nats, neither averaged nor divided by lengths: (B,), float64 for float64 logits, else float32.
 
     Raises:
-        ValueError: an argument has the wrong type, shape, device or range, or an item has too few frames for its targets.
+        ValueError: an argument has the wrong type, shape, device or range, a logit is not finite, or an item has too few frames for its
+            targets. Targets are looked at on a CPU only, all else everywhere.
 
     >>> multi_label_ctc_loss(torch.zeros(1, 2, 3), torch.zeros(1, 2), torch.ones(1, 1, 3)).neg().exp()  # 2/2 x 1/16 + 1/16 x 1/16
     tensor([0.0664])
     """
-    if logits.ndim != 3 or 0 in logits.shape[1:] or blank_logits.shape != logits.shape[:2]:
-        raise ValueError(
-            f"logits, blank_logits: shapes {tuple(logits.shape)} and {tuple(blank_logits.shape)} do not fit. Remedy: (B, N, K) and (B, N)."
-        )
-    if targets.ndim != 3 or (len(targets), targets.shape[2]) != (len(logits), logits.shape[2]):
-        raise ValueError(f"targets: shape {tuple(targets.shape)}, logits {tuple(logits.shape)}. Remedy: (B, M, K) and (B, N, K).")
-    for name, tensor in (("logits", logits), ("blank_logits", blank_logits)):
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name}: {tensor.dtype} is not a floating type. Remedy: pass what the network returns before the sigmoid.")
-    frame_counts, target_counts = _checked_counts(logits, targets, frame_counts, target_counts)
+    check_tensors(logits=(logits, "B N K", FLOATING), blank_logits=(blank_logits, "B N", FLOATING), targets=(targets, "B M? K", REAL))
+    frame_counts, target_counts = _checked_counts("logits", logits, targets, frame_counts, target_counts)
+    checks.check_finite(logits.detach(), frame_counts, None, "logits", ("frame", "output"))
+    checks.check_finite(blank_logits.detach()[:, :, None], frame_counts, None, "blank_logits", ("frame", "output"))
     inside, frames_inside = _inside(targets, target_counts), _inside(logits, frame_counts)
     targets = targets.where(inside[:, :, None], 0)
     repeated = torch.zeros_like(inside)
@@ -176,68 +158,6 @@ def multi_label_ctc_loss(
     )
 
 
-def ctc_graph(
-    label_cost: Float[Tensor, "B N M"],
-    blank_cost: Float[Tensor, "B N"],
-    repeated: Bool[Tensor, "B M"],
-    target_counts: Int[Tensor, " B"] | None = None,
-    *,
-    blank_weight: int | float = 1.0,
-    repeat_weight: int | float = 1.0,
-) -> CTCGraph:
-    """Return CTC's alignment problem, whatever labels and blanks cost. Differentiable in both costs.
-
-    Args:
-        label_cost: of emitting a label in a frame.
-        blank_cost: of emitting the blank.
-        repeated: whether a label is the one before it, so that the blank between them may not be skipped.
-        target_counts: labels of every item, in [0, M]. None: M.
-        blank_weight: as for `ctc_loss`.
-        repeat_weight: as for `ctc_loss`.
-
-    Raises:
-        ValueError: shapes do not fit, or a weight is out of range.
-
-    The most likely path, as states (0: blank, 1: the label, 2: blank):
-
-    >>> from softscribe.alignment import hard_path
-    >>> graph = ctc_graph(torch.tensor([[[9.0], [1.0], [1.0], [9.0]]]), torch.tensor([[1.0, 9.0, 9.0, 1.0]]), torch.tensor([[False]]))
-    >>> hard_path(graph.cost, None, graph.state_counts, **graph.options)[0][:, 1]
-    tensor([0, 1, 1, 2])
-    """
-    batch, frames, labels = label_cost.shape
-    if blank_cost.shape != (batch, frames) or repeated.shape != (batch, labels):
-        raise ValueError(
-            f"blank_cost, repeated: shapes {tuple(blank_cost.shape)} and {tuple(repeated.shape)} do not fit the label cost's "
-            f"{tuple(label_cost.shape)}. Remedy: (B, N) and (B, M) for (B, N, M)."
-        )
-    for name, weight, infinite in (("blank_weight", blank_weight, True), ("repeat_weight", repeat_weight, False)):
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight >= 0 or (weight == math.inf and not infinite):
-            raise ValueError(f"{name}: {weight!r}. Remedy: a number of at least 0{', or infinity to forbid blanks' * infinite}.")
-    blanks = blank_cost[:, :, None]
-    cost = torch.cat((torch.stack((blanks.expand(-1, -1, labels), label_cost), dim=3).flatten(2), blanks), dim=2)
-    if target_counts is None:
-        target_counts = torch.full((batch,), labels, device=label_cost.device)
-    no_skip = torch.full((batch, 1, 2 * labels + 1), torch.inf)
-    no_skip[:, 0, 3::2] = torch.where(repeated[:, 1:].cpu(), torch.inf, 0.0)  # steps are constants, read on the CPU
-    steps = (
-        Step(1, 0, weight=_alternating(blank_weight, repeat_weight, labels)),
-        Step(1, 1, weight=_alternating(blank_weight, 1.0, labels)),
-        Step(1, 2, cost=no_skip),
-    )
-    first_blank = (BoundaryCell(0, 0, weight=blank_weight),) if blank_weight != math.inf else ()
-    boundaries = BoundaryCells(
-        start=(*first_blank, BoundaryCell(0, 1, weight=1.0)),
-        end=(BoundaryCell(-1, -1, weight=0.0), BoundaryCell(-1, -2, weight=0.0)),
-    )
-    return CTCGraph(cost, 2 * target_counts + 1, steps, boundaries)
-
-
-def _alternating(blank: int | float, label: int | float, labels: int) -> int | float | Tensor:
-    """A step's weight by the state of arrival, one number if it is the same for all."""
-    return blank if blank == label else torch.tensor([blank, label], dtype=torch.float64).repeat(labels + 1)[:-1]
-
-
 def _loss(
     label_cost: Tensor,
     blank_cost: Tensor,
@@ -248,23 +168,18 @@ def _loss(
     repeat_weight: int | float,
 ) -> Tensor:
     graph = ctc_graph(label_cost, blank_cost, repeated, target_counts, blank_weight=blank_weight, repeat_weight=repeat_weight)
-    checks.check_count_values(graph.cost, frame_counts, graph.state_counts)
     _check_feasible(frame_counts, target_counts, repeated, blanks_allowed=blank_weight != math.inf)
     return soft_dtw(graph.cost, frame_counts, graph.state_counts, **graph.options)
 
 
-def _checked_counts(frames: Tensor, targets: Tensor, frame_counts: Tensor | None, target_counts: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Check types, shapes and devices of both, and that targets are not more than there is room for; return both as int64."""
-    limit = targets.shape[1]
-    if target_counts is None:
-        target_counts = torch.full((len(targets),), limit, device=frames.device)
-    frame_counts, target_counts = checks.checked_counts(frames, frame_counts, target_counts)
-    outside = (target_counts < 0) | (target_counts > limit)
-    if outside.any():
-        item = int(outside.int().argmax())
-        raise ValueError(
-            f"target_counts: item {item} has {int(target_counts[item])}, outside [0, {limit}]. Remedy: its number without padding."
-        )
+def _checked_counts(
+    owner: str, frames: Tensor, targets: Tensor, frame_counts: Tensor | None, target_counts: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Check types, shapes, devices and values of both, and return them as int64."""
+    frame_counts = checks.checked_count("frame_counts", frame_counts, owner, frames, frames.shape[1])
+    target_counts = checks.checked_count("target_counts", target_counts, owner, frames, targets.shape[1])
+    checks.check_range("frame_counts", frame_counts, 1, frames.shape[1])
+    checks.check_range("target_counts", target_counts, 0, targets.shape[1])
     return frame_counts, target_counts
 
 

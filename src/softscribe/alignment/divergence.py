@@ -13,14 +13,16 @@ It asks for a cost between vectors of one kind, symmetric, 0 between equals. Wha
   as well, and D >= 0 is the Cauchy-Schwarz inequality. That is so for |x - y| of single numbers, and at gamma 1 for
   d + log(2 - exp(-d)) with d = |x - y|^2 / 2.
 - `squared_error_cost` and `cosine_cost` have no such kernel. For them D >= 0 is experience for a diagonal weight of at least the horizontal
-  one: neither random sequences nor descent on D found a counterexample. For smaller ones D may be NEGATIVE (-.07 for x = 1, -2, 0 and
-  y = 1, -1, 1 at gamma 1 with a diagonal weight of 0), so they are refused.
+  one, as long as it is finite: neither random sequences nor descent on D found a counterexample. For smaller ones D may be NEGATIVE (-.07
+  for x = 1, -2, 0 and y = 1, -1, 1 at gamma 1 with a diagonal weight of 0), and so it may without diagonals, where the way between equals
+  is no longer free (-2.10 for x = 0, 3, 0 and y = 1 at gamma 1): these are refused.
 - With `cosine_cost` sequences count as equal if their vectors have equal directions, and none may be zero.
 
 It is no metric: there is no triangle inequality. Sources: M. Blondel, A. Mensch, J.-P. Vert, "Differentiable divergences between time
 series", AISTATS 2021; M. Cuturi, J.-P. Vert, O. Birkenes, T. Matsui, "A kernel for time series based on global alignments", ICASSP 2007.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +31,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from softscribe.alignment import checks
+from softscribe.alignment.arguments import FLOATING, check_tensors
 from softscribe.alignment.boundaries import FIXED
 from softscribe.alignment.costs import bce_cost, negative_log_probability_cost, squared_error_cost
 from softscribe.alignment.problem import Problem
@@ -55,34 +58,48 @@ def soft_dtw_divergence(
         frame_counts: vectors of every x, in [1, N]; what lies beyond never matters. None: N.
         target_counts: vectors of every y, in [1, M]. None: M.
         cost_function: of (B, N, K) and (B, M, K), returning (B, N, M); symmetric, and 0 between equals.
-        options: `gamma` and `weights` of `soft_dtw`: equal horizontal and vertical weights, and a diagonal one of at least that.
+        options: `gamma`, `weights` and `validate` of `soft_dtw`: horizontal and vertical weights equal, the diagonal
+            one finite and at least that.
 
     Returns:
         The divergences, in the unit of the cost: (B,). Soft-DTW is computed three times.
 
     Raises:
-        ValueError: the divergence is not defined for such a cost or such options, or what `soft_dtw` and the cost refuse. Whether a cost
-            is symmetric and 0 between equals is looked at on a CPU only.
+        ValueError: the divergence is not defined for such a cost or such options, an argument has the wrong type, shape or device, or what
+            `soft_dtw` and the cost refuse. Whether vectors are finite, and a cost symmetric and 0 between equals, is looked at on a CPU
+            only.
 
     >>> x, y = torch.tensor([[[0.0], [1.0], [3.0]]]), torch.tensor([[[0.0], [3.0]]])
     >>> soft_dtw_divergence(x, y), soft_dtw_divergence(y, y)
     (tensor([1.2316]), tensor([0.]))
     """
     _check_options(cost_function, options)
-    for name, vectors in (("x", x), ("y", y)):
-        if vectors.ndim != 3:
-            raise ValueError(f"{name}: shape {tuple(vectors.shape)}. Remedy: (B, N, K) for x and (B, M, K) for y.")
-    frame_counts, _ = checks.checked_counts(x, frame_counts, None)
-    _, target_counts = checks.checked_counts(y.mT, None, target_counts)
+    check_tensors(x=(x, "B N K", FLOATING), y=(y, "B M K", FLOATING))
+    frame_counts = checks.checked_count("frame_counts", frame_counts, "x", x, x.shape[1])
+    target_counts = checks.checked_count("target_counts", target_counts, "y", y, y.shape[1])
+    if x.device.type == "cpu":
+        for name, vectors, counts in (("x", x, frame_counts), ("y", y, target_counts)):
+            checks.check_finite(vectors, counts, None, name, ("vector", "output"))
     x, y = _without_padding(x, frame_counts), _without_padding(y, target_counts)
-    between = soft_dtw(cost_function(x, y), frame_counts, target_counts, **options)
+    between = soft_dtw(_cost(cost_function, x, y), frame_counts, target_counts, **options)
     within = []
     for name, vectors, counts in (("x", x, frame_counts), ("y", y, target_counts)):
-        cost = cost_function(vectors, vectors)
+        cost = _cost(cost_function, vectors, vectors)
         if cost.device.type == "cpu":
             _check_symmetric(name, cost.detach(), counts, options.get("gamma", 1.0))
         within.append(soft_dtw(cost, counts, counts, **options))
     return between - (within[0] + within[1]) / 2
+
+
+def _cost(cost_function: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    cost = cost_function(x, y)
+    wanted = (len(x), x.shape[1], y.shape[1])
+    if not isinstance(cost, Tensor) or cost.shape != wanted:
+        found = f"shape {tuple(cost.shape)}" if isinstance(cost, Tensor) else f"a {type(cost).__name__}"
+        raise ValueError(
+            f"cost_function: returned {found} for {tuple(x.shape)} and {tuple(y.shape)}. Remedy: a tensor (B, N, M), here {wanted}."
+        )
+    return cost
 
 
 def _without_padding(vectors: Tensor, counts: Tensor) -> Tensor:
@@ -92,6 +109,8 @@ def _without_padding(vectors: Tensor, counts: Tensor) -> Tensor:
 
 
 def _check_options(cost_function: Callable[[Tensor, Tensor], Tensor], options: dict[str, Any]) -> None:
+    if not callable(cost_function):
+        raise ValueError(f"cost_function: {cost_function!r} is no function. Remedy: one such as squared_error_cost.")
     for unlike, kinds in ((bce_cost, "logits and targets"), (negative_log_probability_cost, "log-probabilities and labels")):
         if cost_function is unlike:
             raise ValueError(
@@ -110,6 +129,11 @@ def _check_options(cost_function: Callable[[Tensor, Tensor], Tensor], options: d
         raise ValueError(
             f"weights: {problem.weights} treats x and y differently, so that equals are not at the minimum. "
             "Remedy: equal horizontal and vertical weights."
+        )
+    if problem.weights.diagonal == math.inf:
+        raise ValueError(
+            f"weights: {problem.weights} blocks diagonals, so that even equals cost something and the divergence may be negative. "
+            "Remedy: a finite diagonal weight."
         )
     if problem.weights.diagonal < problem.weights.horizontal:
         raise ValueError(

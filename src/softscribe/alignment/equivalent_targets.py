@@ -20,12 +20,19 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from softscribe.alignment.arguments import FLOATING, REAL, check_tensors
+
 SMALLEST_WEIGHT = 1e-6
 """Frames with a smaller sum of H have no target: with a horizontal weight of 0 most of them do not."""
 
 
 class EquivalentTargets(NamedTuple):
-    """What frames learn from soft-DTW. Shape: targets (B, N, K); frame_weights (B, N)"""
+    """What frames learn from soft-DTW. Shape: targets (B, N, K); frame_weights (B, N)
+
+    >>> learned = equivalent_targets(torch.tensor([[[1.0, 0.0], [0.5, 1.5], [0.0, 0.0]]]), torch.tensor([[[1.0], [0.0]]]))
+    >>> learned.targets[0, :, 0], learned.frame_weights > 0
+    (tensor([1.0000, 0.2500, 0.0000]), tensor([[ True,  True, False]]))
+    """
 
     targets: Float[Tensor, "B N K"]
     """y_n: a mean of targets, so between their smallest and largest; 0 where the weight is 0."""
@@ -44,7 +51,8 @@ def equivalent_targets(gradient: Float[Tensor, "B N M"], targets: Shaped[Tensor,
         Targets and weights, 0 for frames whose sum of H is below SMALLEST_WEIGHT: float64 if the gradient is, else float32.
 
     Raises:
-        ValueError: shapes or devices do not fit, or the gradient has negative values (that of operator "smooth" has).
+        ValueError: an argument is no tensor of its type, or shapes or devices do not fit; on a CPU also if the gradient has negative values
+            (that of operator "smooth" has), infinity or NaN, or a target with a gradient is not finite.
 
     >>> from softscribe.alignment import align
     >>> cost = torch.tensor([[[0.0, 9.0], [2.0, 2.0], [9.0, 0.0]]])
@@ -56,18 +64,9 @@ def equivalent_targets(gradient: Float[Tensor, "B N M"], targets: Shaped[Tensor,
     >>> weights
     tensor([[1.0001, 1.0634, 1.0001]])
     """
-    if gradient.ndim != 3 or targets.ndim != 3 or (gradient.shape[0], gradient.shape[2]) != tuple(targets.shape[:2]):
-        raise ValueError(
-            f"gradient, targets: shapes {tuple(gradient.shape)} and {tuple(targets.shape)} do not fit. Remedy: (B, N, M) and (B, M, K)."
-        )
-    if gradient.device != targets.device:
-        raise ValueError(f"targets: on {targets.device}, but the gradient on {gradient.device}. Remedy: move both to one device.")
-    if gradient.device.type == "cpu" and not (gradient >= 0).all():
-        item = int((~(gradient >= 0)).flatten(1).any(dim=1).int().argmax())
-        raise ValueError(
-            f"gradient: item {item} has values below 0, or NaN, which weigh nothing. "
-            'Remedy: H itself, of the sum of the losses, with an operator other than "smooth".'
-        )
+    check_tensors(gradient=(gradient, "B N M", FLOATING), targets=(targets, "B M K", REAL))
+    if gradient.device.type == "cpu":
+        _check_values(gradient, targets)
     dtype = torch.promote_types(gradient.dtype, torch.float32)
     gradient = gradient.detach().double()  # neither autocast nor TF32 touches it
     counting = (gradient > 0).any(dim=1)
@@ -75,3 +74,22 @@ def equivalent_targets(gradient: Float[Tensor, "B N M"], targets: Shaped[Tensor,
     has_target = sums >= SMALLEST_WEIGHT
     means = gradient @ targets.detach().double().where(counting[:, :, None], 0.0) / sums.where(has_target, 1.0)[:, :, None]
     return EquivalentTargets(means.where(has_target[:, :, None], 0.0).to(dtype), sums.where(has_target, 0.0).to(dtype))
+
+
+def _check_values(gradient: Tensor, targets: Tensor) -> None:
+    weighing = (gradient >= 0) & (gradient < torch.inf)
+    if not weighing.all():
+        item = int((~weighing).flatten(1).any(dim=1).int().argmax())
+        raise ValueError(
+            f"gradient: item {item} has values below 0, infinite, or NaN, which weigh nothing. "
+            'Remedy: H itself, of the sum of the losses, with an operator other than "smooth".'
+        )
+    broken = ~torch.isfinite(targets)
+    if broken.any():  # in padding, perhaps
+        learned_from = broken & (gradient > 0).any(dim=1)[:, :, None]
+        if learned_from.any():
+            item, target, output = learned_from.nonzero()[0].tolist()
+            raise ValueError(
+                f"targets: item {item} holds {float(targets[item, target, output])} at target {target}, output {output}, "
+                "from which frames learn. Remedy: finite targets wherever the gradient is not 0."
+            )

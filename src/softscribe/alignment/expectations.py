@@ -78,11 +78,15 @@ def hard_path(
 ) -> list[Int[Tensor, "L 2"]]:
     """Return the cheapest path of every item, classical DTW's: the (frame, target) of its cells, from start to end.
 
-    Among equally cheap ways into a cell the first step counts: horizontal, vertical, diagonal.
+    Among equally cheap ways into a cell the first step counts: horizontal, vertical, diagonal. On a GPU this waits for the device, and so
+    looks at values there, too.
+
+    Source: H. Sakoe, S. Chiba, "Dynamic programming algorithm optimization for spoken word recognition", 1978.
 
     >>> import torch
     >>> hard_path(torch.tensor([[[0.0, 9.0], [0.0, 9.0], [9.0, 0.0]]]))[0].tolist()
     [[0, 0], [1, 0], [2, 1]]
     """
-    result = align(cost, frame_counts, target_counts, operator="hard", weights=weights, steps=steps, boundaries=boundaries)
+    options: dict[str, Any] = {"weights": weights, "steps": steps, "boundaries": boundaries}
+    result = align(cost, frame_counts, target_counts, operator="hard", validate=True, **options)
     return [item.nonzero() for item in result.expected_alignment]  # by frame, then target: as a path goes

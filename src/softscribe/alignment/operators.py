@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softscribe.alignment.arguments import FLOATING, check_tensors, whole_number
 from softscribe.alignment.steps import number_or_nan
 
 Operator = Literal["soft", "hard", "sparse", "smooth"]
@@ -39,7 +40,7 @@ def minimum(values: Float[Tensor, "*axes"], operator: Operator = "soft", gamma: 
         dim: axis that goes.
 
     Raises:
-        ValueError: there are no values, the operator is not known, or gamma is not positive and finite.
+        ValueError: there are no values or no such axis, the operator is not known, or gamma is not positive and finite.
 
     >>> values = torch.tensor([1.0, 1.5, 4.0])
     >>> for operator in OPERATORS:
@@ -50,9 +51,13 @@ def minimum(values: Float[Tensor, "*axes"], operator: Operator = "soft", gamma: 
     smooth 1.273...
     """
     check_operator(operator, gamma)
-    if not isinstance(values, Tensor) or not values.is_floating_point() or values.ndim == 0 or values.shape[dim] == 0:
-        raise ValueError(f"values: {values!r}. Remedy: a tensor of floating type with at least one element along axis {dim}.")
-    values = values.movedim(dim, 0)
+    check_tensors(values=(values, "...", FLOATING))
+    axis = whole_number(dim)
+    if axis is None or not -values.ndim <= axis < values.ndim:
+        raise ValueError(f"dim: {dim!r}, but values has {values.ndim} axes. Remedy: one of them, counted from 0, or from the last, -1.")
+    if values.shape[axis] == 0:
+        raise ValueError(f"values: shape {tuple(values.shape)}. Remedy: at least one element along axis {axis}.")
+    values = values.movedim(axis, 0)
     reached = values != torch.inf
     anywhere = reached.any(dim=0)
     # Zeros stand in for infinities, which would turn gradients into NaN; where all are infinite, the zeros even take part.

@@ -10,6 +10,12 @@ class Alignment(NamedTuple):
     """Everything that is known about the alignment of a batch, without a way back through autograd. Formulas: see `soft_dtw.py`.
 
     Shape: losses, expected_path_cost, path_entropy (B,); gradient, expected_alignment (B, N, M)
+
+    >>> import torch
+    >>> from softscribe.alignment import align
+    >>> result = align(torch.tensor([[[0.0, 3.0], [1.0, 0.0]]]), gamma=2.0)
+    >>> torch.allclose(result.losses, result.expected_path_cost - 2.0 * result.path_entropy)
+    True
     """
 
     losses: Float[Tensor, " B"]

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from softscribe.alignment.arguments import whole_number
+
 
 @dataclass(frozen=True)
 class Step:
@@ -43,9 +45,12 @@ class Step:
 
     def __post_init__(self) -> None:
         for name in ("frames", "targets"):
-            advance = getattr(self, name)
-            if isinstance(advance, bool) or not isinstance(advance, int) or not 0 <= advance < 2**31:
-                raise ValueError(f"{name}: {advance!r}. Remedy: how many {name} the step advances, an integer from 0 to 2**31 - 1.")
+            advance = whole_number(getattr(self, name))
+            if advance is None or not 0 <= advance < 2**31:
+                raise ValueError(
+                    f"{name}: {getattr(self, name)!r}. Remedy: how many {name} the step advances, an integer from 0 to 2**31 - 1."
+                )
+            object.__setattr__(self, name, advance)  # NumPy's, too
         if self.frames == self.targets == 0:
             raise ValueError("frames, targets: 0 and 0 is no step. Remedy: advance at least one of them.")
         for name, lowest in (("weight", 0.0), ("cost", -math.inf)):

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from softscribe.alignment.boundaries import FIXED
+from softscribe.alignment.problem import Problem
 from softscribe.alignment.soft_dtw import soft_dtw
 
 
@@ -36,14 +37,17 @@ def time_symmetric_soft_dtw(
     Raises:
         ValueError: an option cannot be reversed, or what `soft_dtw` refuses.
 
+    Source: our own, from figures in docs/alignment.md ("Lag").
+
     >>> from softscribe.alignment import StepWeights
     >>> cost, weights = torch.tensor([[[0.0, 4.0], [1.0, 3.0], [5.0, 2.0]]]), StepWeights(horizontal=0.1)
     >>> time_symmetric_soft_dtw(cost, weights=weights), time_symmetric_soft_dtw(cost.flip(1, 2), weights=weights)
     (tensor([1.3101]), tensor([1.3101]))
     """
-    if options.get("boundaries", FIXED) != FIXED:
+    problem = Problem(**{name: value for name, value in options.items() if name != "validate"})
+    if problem.boundaries != FIXED:
         raise ValueError("boundaries: only fixed ones are the same in both directions of time. Remedy: leave them out, or use soft_dtw.")
-    for index, step in enumerate(options.get("steps") or ()):
+    for index, step in enumerate(problem.path_steps):
         if isinstance(step.weight, Tensor) or isinstance(step.cost, Tensor):
             raise ValueError(
                 f"steps[{index}]: its weight or cost depends on the cell of arrival, which another direction of time does not have. "

@@ -59,6 +59,7 @@ def losses_and_gradient(
         common = _run_common(cost, frame_counts, target_counts, problem, arrays, gradient_wanted=gradient_wanted, statistics_wanted=False)
         losses, gradient = common.losses, common.gradient
     checks.check_losses(losses)
+    checks.check_gradient(gradient, cost.dtype, problem)
     return losses, gradient
 
 
@@ -73,6 +74,7 @@ def align(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Pr
     checks.check_reachable(frame_counts, target_counts, problem, arrays)
     result = _run_common(cost, frame_counts, target_counts, problem, arrays, gradient_wanted=True, statistics_wanted=True)
     checks.check_losses(result.losses)
+    checks.check_gradient(result.gradient, result.gradient.dtype, problem)
     return result
 
 
