@@ -116,10 +116,13 @@ PROBLEMS = {
     ),
     "no path for the first item": Problem(steps=(Step(0, 1), Step(1, 1))),
 }
-COMMON_CASES = {
-    (name, dtype): case_of(11, 9, problem=problem, counts=([11, 6], [5, 9]), lowest=-0.5, highest=2.0, dtype=dtype, everything=True)
+COMMON_CASES = {  # but for the fast kernels' losses and gradients of the classical problem in float32
+    (name, dtype, everything): case_of(
+        11, 9, problem=problem, counts=([11, 6], [5, 9]), lowest=-0.5, highest=2.0, dtype=dtype, everything=everything
+    )
     for name, problem in PROBLEMS.items()
-    for dtype in ((torch.float32, torch.float64) if name == "classical" else (torch.float64,))
+    for dtype in (torch.float32, torch.float64)
+    for everything in (False, True)
 }
 
 
@@ -129,13 +132,40 @@ def with_value(value: float) -> dict[str, Any]:
     return case
 
 
+BROKEN = {  # item 0 has a value that is refused under `validate`: NaN in a cell, or counts
+    "NaN in the first cell": ((0, 0), (5, 4)),
+    "NaN inside": ((2, 1), (5, 4)),
+    "NaN in the last cell": ((4, 3), (5, 4)),
+    "no frame": (None, (0, 4)),
+    "no target": (None, (5, 0)),
+    "fewer than no frame": (None, (-1, 4)),
+    "more frames than there are": (None, (6, 4)),
+    "more targets than there are": (None, (5, 5)),
+    "counts that overflow": (None, (2**62, 2**62)),
+}
+BREAKABLE = {
+    "fast": Problem(),
+    "fast, a blocked step": Problem(weights=StepWeights(vertical=math.inf, diagonal=2)),
+    "weights per cell": Problem(steps=(Step(1, 0, weight=torch.tensor([1.0, 2.0, 0.5, 1.0])), Step(0, 1), Step(1, 1))),
+    **{name: PROBLEMS[name] for name in ("hard", "sparse", "smooth", "subsequence", "cells to start and end at")},
+}
+BROKEN_CASES = {}
+for broken, (cell, sizes) in BROKEN.items():
+    for name, problem in BREAKABLE.items():
+        case = case_of(5, 4, problem=problem, counts=([5, 5], [4, 4]), everything=not name.startswith("fast"))
+        case["frame_counts"][0], case["target_counts"][0] = sizes
+        if cell is not None:
+            case["cost"][0, *cell] = math.nan
+        BROKEN_CASES[name, broken] = case
+
+
 EXTREMES = {value: with_value(value) for value in (math.nan, -math.inf, -1e9, 1e9)}
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[Any, tuple[Tensor, ...]]:
     """Of all cases but the slow one, from one process."""
-    cases = CASES | COMMON_CASES | EXTREMES
+    cases = CASES | COMMON_CASES | BROKEN_CASES | EXTREMES
     return dict(zip(cases, simulate(list(cases.values())), strict=True))
 
 
@@ -154,10 +184,12 @@ def test_the_fast_kernels_agree_with_the_reference(name: str, results: dict[Any,
         assert gradient.shape == (len(cost), 0, 0)
 
 
-@pytest.mark.parametrize(("name", "dtype"), COMMON_CASES)
-def test_the_common_kernels_agree_with_the_reference(name: str, dtype: torch.dtype, results: dict[Any, tuple[Tensor, ...]]) -> None:
-    case = COMMON_CASES[name, dtype]
-    losses, gradient, expected_alignment, path_cost, entropy = results[name, dtype]
+@pytest.mark.parametrize(("name", "dtype", "everything"), COMMON_CASES)
+def test_the_common_kernels_agree_with_the_reference(
+    name: str, dtype: torch.dtype, everything: bool, results: dict[Any, tuple[Tensor, ...]]
+) -> None:
+    case = COMMON_CASES[name, dtype, everything]
+    losses, gradient, *statistics = results[name, dtype, everything]
     arguments, options = arguments_of(case)
     expected = reference_align(*arguments, **options)
     possible = torch.isfinite(expected.losses)
@@ -169,13 +201,31 @@ def test_the_common_kernels_agree_with_the_reference(name: str, dtype: torch.dty
     assert losses.dtype == dtype
     assert_close(losses, expected.losses)
     assert_close(gradient, expected.gradient)
+    assert losses[~possible].isinf().all()
+    assert (gradient[~possible] == 0).all()
+    if not everything:
+        return
+    expected_alignment, path_cost, entropy = statistics
     assert_close(expected_alignment, expected.expected_alignment)
+    assert path_cost[~possible].isnan().all()
+    assert entropy[~possible].isnan().all()
     if possible.all():  # the reference knows the other two for softmin without costs of steps only, the CPU's kernel for all problems
         on_cpu = align(*arguments, **options)
         assert_close(path_cost, on_cpu.expected_path_cost)
         assert_close(entropy, on_cpu.path_entropy)
-    assert losses[~possible].isinf().all()
-    assert (gradient[~possible] == 0).all()
+
+
+@pytest.mark.parametrize(("name", "broken"), BROKEN_CASES)
+def test_what_is_not_validated_gives_nan_and_harms_no_other_item(name: str, broken: str, results: dict[Any, tuple[Tensor, ...]]) -> None:
+    case = BROKEN_CASES[name, broken]
+    losses, gradient, *statistics = results[name, broken]
+    assert all(values[0].isnan() for values in (losses, *statistics[1:]))
+    if "NaN" not in broken:
+        assert (gradient[0] == 0).all()
+    (cost, *counts), options = arguments_of(case)
+    whole = align(cost[1:], *(count[1:] for count in counts), **options)
+    torch.testing.assert_close(losses[1:], whole.losses, rtol=0, atol=2e-6)
+    torch.testing.assert_close(gradient[1:], whole.gradient, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("value", EXTREMES)

@@ -75,6 +75,7 @@ def hard_path(
     weights: StepWeights = EQUAL_WEIGHTS,
     steps: Sequence[Step] | None = None,
     boundaries: Boundaries = FIXED,
+    validate: bool = False,
 ) -> list[Int[Tensor, "L 2"]]:
     """Return the cheapest path of every item, classical DTW's: the (frame, target) of its cells, from start to end.
 
@@ -84,5 +85,7 @@ def hard_path(
     >>> hard_path(torch.tensor([[[0.0, 9.0], [0.0, 9.0], [9.0, 0.0]]]))[0].tolist()
     [[0, 0], [1, 0], [2, 1]]
     """
-    result = align(cost, frame_counts, target_counts, operator="hard", weights=weights, steps=steps, boundaries=boundaries)
+    result = align(
+        cost, frame_counts, target_counts, operator="hard", weights=weights, steps=steps, boundaries=boundaries, validate=validate
+    )
     return [item.nonzero() for item in result.expected_alignment]  # by frame, then target: as a path goes
