@@ -11,6 +11,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -165,14 +166,16 @@ def broken_case(problem: Problem, *, everything: bool) -> dict[str, Any]:
 BROKEN_CASES = {("broken", name): broken_case(problem, everything="fast" not in name) for name, problem in BREAKABLE.items()}
 
 
-EXTREMES = {value: with_value(value) for value in (math.nan, -math.inf, -1e9, 1e9)}
+EXTREMES = {value: with_value(value) for value in (-math.inf, -1e9, 1e9)}
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[Any, tuple[Tensor, ...]]:
-    """Of all cases but the slow one, from one process."""
-    cases = CASES | COMMON_CASES | BROKEN_CASES | EXTREMES
-    return dict(zip(cases, simulate(list(cases.values())), strict=True))
+    """Of all cases but the slow one, from two processes, which take about the same time."""
+    groups = CASES, COMMON_CASES | BROKEN_CASES | EXTREMES
+    with ThreadPoolExecutor() as executor:
+        found = list(executor.map(simulate, [list(group.values()) for group in groups]))
+    return {name: result for group, of_group in zip(groups, found, strict=True) for name, result in zip(group, of_group, strict=True)}
 
 
 @pytest.mark.parametrize("name", CASES)
