@@ -11,6 +11,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,13 @@ PROBLEMS = {
     ),
     "no path for the first item": Problem(steps=(Step(0, 1), Step(1, 1))),
 }
-COMMON_CASES = {
-    (name, dtype): case_of(11, 9, problem=problem, counts=([11, 6], [5, 9]), lowest=-0.5, highest=2.0, dtype=dtype, everything=True)
+COMMON_CASES = {  # but for the fast kernels' losses and gradients of the classical problem in float32
+    (name, dtype, everything): case_of(
+        11, 9, problem=problem, counts=([11, 6], [5, 9]), lowest=-0.5, highest=2.0, dtype=dtype, everything=everything
+    )
     for name, problem in PROBLEMS.items()
-    for dtype in ((torch.float32, torch.float64) if name == "classical" else (torch.float64,))
+    for dtype in (torch.float32, torch.float64)
+    for everything in (False, True)
 }
 
 
@@ -129,14 +133,49 @@ def with_value(value: float) -> dict[str, Any]:
     return case
 
 
-EXTREMES = {value: with_value(value) for value in (math.nan, -math.inf, -1e9, 1e9)}
+BROKEN = [  # a cell that is NaN, and counts: what would be refused under `validate`, item by item
+    ((0, 0), (5, 4)),
+    ((2, 1), (5, 4)),
+    ((4, 3), (5, 4)),
+    (None, (0, 4)),
+    (None, (5, 0)),
+    (None, (-1, 4)),
+    (None, (6, 4)),
+    (None, (5, 5)),
+    (None, (2**62, 2**62)),
+]
+BREAKABLE = {
+    "fast": Problem(),
+    "fast, a blocked step": Problem(weights=StepWeights(vertical=math.inf, diagonal=2)),
+    "weights per cell": Problem(steps=(Step(1, 0, weight=torch.tensor([1.0, 2.0, 0.5, 1.0])), Step(0, 1), Step(1, 1))),
+    **{name: PROBLEMS[name] for name in ("hard", "sparse", "smooth", "subsequence", "cells to start and end at")},
+}
+
+
+def broken_case(problem: Problem, *, everything: bool) -> dict[str, Any]:
+    """All of `BROKEN`, and a last item that is right."""
+    items = len(BROKEN) + 1
+    case = case_of(5, 4, problem=problem, counts=([5] * items, [4] * items), everything=everything)
+    for item, (cell, counts) in enumerate(BROKEN):
+        case["frame_counts"][item], case["target_counts"][item] = counts
+        if cell is not None:
+            case["cost"][item, *cell] = math.nan
+    return case
+
+
+BROKEN_CASES = {("broken", name): broken_case(problem, everything="fast" not in name) for name, problem in BREAKABLE.items()}
+
+
+EXTREMES = {value: with_value(value) for value in (-math.inf, -1e9, 1e9)}
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[Any, tuple[Tensor, ...]]:
-    """Of all cases but the slow one, from one process."""
-    cases = CASES | COMMON_CASES | EXTREMES
-    return dict(zip(cases, simulate(list(cases.values())), strict=True))
+    """Of all cases but the slow one, from two processes, which take about the same time."""
+    groups = CASES, COMMON_CASES | BROKEN_CASES | EXTREMES
+    with ThreadPoolExecutor() as executor:
+        found = list(executor.map(simulate, [list(group.values()) for group in groups]))
+    return {name: result for group, of_group in zip(groups, found, strict=True) for name, result in zip(group, of_group, strict=True)}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -154,10 +193,12 @@ def test_the_fast_kernels_agree_with_the_reference(name: str, results: dict[Any,
         assert gradient.shape == (len(cost), 0, 0)
 
 
-@pytest.mark.parametrize(("name", "dtype"), COMMON_CASES)
-def test_the_common_kernels_agree_with_the_reference(name: str, dtype: torch.dtype, results: dict[Any, tuple[Tensor, ...]]) -> None:
-    case = COMMON_CASES[name, dtype]
-    losses, gradient, expected_alignment, path_cost, entropy = results[name, dtype]
+@pytest.mark.parametrize(("name", "dtype", "everything"), COMMON_CASES)
+def test_the_common_kernels_agree_with_the_reference(
+    name: str, dtype: torch.dtype, everything: bool, results: dict[Any, tuple[Tensor, ...]]
+) -> None:
+    case = COMMON_CASES[name, dtype, everything]
+    losses, gradient, *statistics = results[name, dtype, everything]
     arguments, options = arguments_of(case)
     expected = reference_align(*arguments, **options)
     possible = torch.isfinite(expected.losses)
@@ -169,13 +210,31 @@ def test_the_common_kernels_agree_with_the_reference(name: str, dtype: torch.dty
     assert losses.dtype == dtype
     assert_close(losses, expected.losses)
     assert_close(gradient, expected.gradient)
+    assert losses[~possible].isinf().all()
+    assert (gradient[~possible] == 0).all()
+    if not everything:
+        return
+    expected_alignment, path_cost, entropy = statistics
     assert_close(expected_alignment, expected.expected_alignment)
+    assert path_cost[~possible].isnan().all()
+    assert entropy[~possible].isnan().all()
     if possible.all():  # the reference knows the other two for softmin without costs of steps only, the CPU's kernel for all problems
         on_cpu = align(*arguments, **options)
         assert_close(path_cost, on_cpu.expected_path_cost)
         assert_close(entropy, on_cpu.path_entropy)
-    assert losses[~possible].isinf().all()
-    assert (gradient[~possible] == 0).all()
+
+
+@pytest.mark.parametrize("name", BREAKABLE)
+def test_what_is_not_validated_gives_nan_and_harms_no_other_item(name: str, results: dict[Any, tuple[Tensor, ...]]) -> None:
+    losses, gradient, *statistics = results["broken", name]
+    for values in (losses, *statistics[1:]):
+        assert values[:-1].isnan().all()
+    for item, (cell, _) in enumerate(BROKEN):
+        assert cell is not None or (gradient[item] == 0).all()
+    (cost, *_), options = arguments_of(BROKEN_CASES["broken", name])
+    right = align(cost[-1:], **options)
+    torch.testing.assert_close(losses[-1:], right.losses, rtol=0, atol=2e-6)
+    torch.testing.assert_close(gradient[-1:], right.gradient, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("value", EXTREMES)

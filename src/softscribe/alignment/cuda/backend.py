@@ -1,4 +1,4 @@
-"""Alignment on a GPU by Numba: on the tensors' own device and torch's current stream, without waiting for it (but see `_arrays`)."""
+"""Alignment on a GPU by Numba: on the tensors' own device and torch's current stream, without waiting for it (but see `_layout`)."""
 
 import importlib.util
 import math
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from softscribe.alignment.boundaries import FIXED, BoundaryArrays
 from softscribe.alignment.operators import OPERATORS
-from softscribe.alignment.problem import Problem, ProblemArrays
+from softscribe.alignment.problem import Problem
 from softscribe.alignment.results import Alignment
-from softscribe.alignment.steps import step_arrays
+from softscribe.alignment.steps import StepArrays, step_arrays
 
 
 def losses_and_gradient(
@@ -23,7 +23,9 @@ def losses_and_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Return losses and their gradient H, which has no cells if it is not wanted. Arguments are checked, values are not.
 
-    An item without a path has an infinite loss and a gradient of 0. NaN or a cost beyond the numbers makes the loss NaN or infinite.
+    An item without a path has an infinite loss and a gradient of 0, one with a count out of range a loss of NaN and a gradient of 0. NaN,
+    or a cost beyond the numbers, makes the loss NaN or infinite wherever a path may pass.
+
     Scratch for classical problems is 8 bytes per cell for the step probabilities, and below 1 besides, from torch's allocator; without a
     gradient below 1. For others the former is 4 bytes per cell and step, 8 for a float64 cost.
 
@@ -38,7 +40,8 @@ def losses_and_gradient(
         return result.losses, result.gradient
     launches = cuda_launches(cost.device)
     cost = cost.detach().to(torch.float32).contiguous()
-    losses = torch.empty(len(cost), dtype=torch.float64, device=cost.device)
+    frame_counts, target_counts = _counts_or_zeros(cost, frame_counts, target_counts)
+    losses = _unknown(cost)
     gradient = torch.zeros_like(cost) if gradient_wanted else cost.new_empty(len(cost), 0, 0)
     if len(cost) == 0:
         return losses.to(cost.dtype), gradient
@@ -72,18 +75,17 @@ def _run_common(
 ) -> Alignment:
     launches = cuda_launches(cost.device)
     cost = cost.detach().to(torch.promote_types(cost.dtype, torch.float32)).contiguous()
-    batch, device = len(cost), cost.device
+    batch = len(cost)
+    frame_counts, target_counts = _counts_or_zeros(cost, frame_counts, target_counts)
     gradient = torch.zeros_like(cost) if gradient_wanted else cost.new_empty(batch, 0, 0)
     expected = torch.zeros_like(cost) if statistics_wanted else cost.new_empty(batch, 0, 0)
-    losses, path_costs, entropies = (torch.zeros(batch, dtype=torch.float64, device=device) for _ in range(3))
+    losses, path_costs, entropies = (_unknown(cost) for _ in range(3))
     if batch > 0:
-        arrays = _arrays(tuple(cost.shape), frame_counts, target_counts, problem)
-        with _current(device) as (stream, view, empty):
+        with _current(cost.device) as (stream, view, empty):
 
-            def views(layout: Any) -> Any:
-                """Of a tuple of arrays; what has no element, and is then never looked at, gets one."""
-                tensors = [torch.as_tensor(array, device=device) for array in layout]
-                return type(layout)(*(view(tensor if tensor.numel() else tensor.new_zeros([1] * tensor.ndim)) for tensor in tensors))
+            def views(tensors: Any) -> Any:
+                """Of a tuple of them; what has no element, and is then never looked at, gets one."""
+                return type(tensors)(*(view(tensor if tensor.numel() else tensor.new_zeros([1] * tensor.ndim)) for tensor in tensors))
 
             launches.sweep_common(
                 launches.COMMON,
@@ -94,8 +96,8 @@ def _run_common(
                 view(target_counts),
                 1.0 if problem.operator == "hard" else float(problem.gamma),  # what has no temperature needs no unit
                 OPERATORS.index(problem.operator),
-                *map(views, arrays),
-                int((arrays.steps.frames + arrays.steps.targets).max()) + 1,
+                *map(views, _layout(cost, frame_counts, target_counts, problem)),
+                1 + max(min(step.frames, cost.shape[1]) + min(step.targets, cost.shape[2]) for step in problem.path_steps),
                 view(losses),
                 view(gradient) if gradient_wanted else None,
                 (view(expected), view(path_costs), view(entropies)) if statistics_wanted else None,
@@ -105,17 +107,43 @@ def _run_common(
     return Alignment(losses.to(cost.dtype), gradient, expected, path_costs.to(cost.dtype), entropies.to(cost.dtype))
 
 
-def _arrays(shape: tuple[int, ...], frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> ProblemArrays:
-    """Lay out the problem. Steps with tensors and boundaries other than fixed ones depend on the counts, for which this waits."""
-    steps = problem.path_steps
+def _unknown(cost: Tensor) -> Tensor:
+    """Return a NaN for every item: what no kernel writes shall not look like a number."""
+    return torch.full((len(cost),), math.nan, dtype=torch.float64, device=cost.device)
+
+
+def _counts_or_zeros(cost: Tensor, frame_counts: Tensor, target_counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the counts, both 0 for an item of which one is out of range: kernels leave it out, instead of its memory."""
+    _, frames, targets = cost.shape
+    inside = (frame_counts >= 1) & (frame_counts <= frames) & (target_counts >= 1) & (target_counts <= targets)
+    return frame_counts * inside, target_counts * inside
+
+
+def _layout(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> Any:
+    """Return `ProblemArrays`, here of tensors on the device of the cost.
+
+    Steps with tensors and boundaries other than fixed ones depend on the counts, for which this waits.
+    """
+    steps, shape, device = problem.path_steps, tuple(cost.shape), cost.device
     if problem.boundaries != FIXED or any(isinstance(value, Tensor) for step in steps for value in (step.weight, step.cost)):
-        return problem.arrays(shape, frame_counts.tolist(), target_counts.tolist())
-    offsets = torch.arange(len(frame_counts) + 1, device=frame_counts.device)
+        counts = torch.stack((frame_counts, target_counts)).clamp(min=1).tolist()  # what is left out is laid out as one cell
+        arrays: Any = problem.arrays(shape, *counts)
+        return [type(part)(*(torch.as_tensor(array, device=device) for array in part)) for part in arrays]
+    offsets = torch.arange(len(cost) + 1, device=device)
     zeros = torch.zeros_like(frame_counts)
     nothing = zeros.double()
-    layout: Any = BoundaryArrays  # here of tensors
-    starts = layout(offsets, zeros, zeros, nothing + 1, nothing)
-    return ProblemArrays(step_arrays(steps, shape, (), ()), starts, layout(offsets, frame_counts - 1, target_counts - 1, nothing, nothing))
+    of_steps: Any = StepArrays
+    of_cells: Any = BoundaryArrays
+    return (
+        of_steps(*(_sent(torch.from_numpy(array), device) for array in step_arrays(steps, shape, (), ()))),
+        of_cells(offsets, zeros, zeros, nothing + 1, nothing),
+        of_cells(offsets, frame_counts - 1, target_counts - 1, nothing, nothing),
+    )
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on the device without waiting, which takes memory that the GPU reads by itself. torch keeps it until it has."""
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @contextmanager

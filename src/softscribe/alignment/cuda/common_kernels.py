@@ -82,11 +82,15 @@ def forward_common(
 ) -> None:
     """Fill losses, the steps' probabilities (if wanted) and those of the end cells.
 
+    An item whose counts are both 0 is left out.
+
     Shape: cost (B, N, M); accumulated (B, depth, N) and arrivals (B, N, S + 1): scratch; probabilities (B, S, N x M); end_probabilities
     like `ends`; losses (B,)
     """
     item, thread = cuda.blockIdx.x, cuda.threadIdx.x
     frames, targets = frame_counts[item], target_counts[item]
+    if frames == 0:
+        return
     step_count = len(steps.frames)
     start, end = starts.offsets[item], ends.offsets[item]
     for t in range(frames + targets - 1):
@@ -107,8 +111,6 @@ def forward_common(
             index = find(starts, start, starts_stop, n)
             values[step_count] = starts.weights[index] * c + starts.costs[index] / gamma if index >= 0 else math.inf
             here = weigh(values, step_count + 1, operator)
-            if c != c:  # no minimum takes NaN for granted
-                here = c
             accumulated[item, t % depth, n] = here
             if keep_probabilities:
                 for s in range(step_count):
@@ -155,7 +157,7 @@ def backward_common(
     step_count = len(steps.frames)
     start, end = starts.offsets[item + 1], ends.offsets[item + 1]
     path_cost = entropy = 0.0
-    if not losses[item] < math.inf:
+    if not losses[item] < math.inf:  # no path, NaN, or left out
         return
     for t in range(frames + targets - 2, -1, -1):
         first, stop = max(0, t - targets + 1), min(frames - 1, t) + 1

@@ -8,9 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from softscribe.alignment.boundaries import BoundaryArrays
-from softscribe.alignment.cuda import common_kernels
-from softscribe.alignment.cuda import strip_backward_kernels as cuda_strip_backward_kernels
-from softscribe.alignment.cuda import strip_kernels as cuda_strip_kernels
+from softscribe.alignment.cuda import common_kernels, strip_backward_kernels, strip_kernels
 from softscribe.alignment.cuda.lane_kernels import LANES, WARPS
 from softscribe.alignment.cuda.number_kernels import LARGEST_EXPONENT
 from softscribe.alignment.steps import StepArrays
@@ -26,9 +24,9 @@ class Sweeps(NamedTuple):
     backward: Any
 
 
-BY_HARDWARE = Sweeps(cuda_strip_kernels.forward_by_hardware, cuda_strip_backward_kernels.backward_by_hardware)
+BY_HARDWARE = Sweeps(strip_kernels.forward_by_hardware, strip_backward_kernels.backward_by_hardware)
 COMMON = Sweeps(common_kernels.forward_common, common_kernels.backward_common)
-BY_SIMULATION = Sweeps(cuda_strip_kernels.forward_by_simulation, cuda_strip_backward_kernels.backward_by_simulation)
+BY_SIMULATION = Sweeps(strip_kernels.forward_by_simulation, strip_backward_kernels.backward_by_simulation)
 
 
 class Plan(NamedTuple):
@@ -105,8 +103,9 @@ def sweep_classical(
 ) -> None:
     """Fill `losses` and, unless it is None, `gradients`, of which padding is left as it is.
 
-    An item without a path has an infinite loss and a gradient of 0. Beyond the number format, that is with NaN or infinite costs, or
-    negative ones below -1.4e6 gamma (divided by the largest weight), loss and gradient are NaN. Costs above 1.4e6 gamma count as infinite.
+    Nothing is written for an item whose counts are both 0. An item without a path has an infinite loss and a gradient of 0. Beyond the
+    number format, that is with NaN or infinite costs, or negative ones below -1.4e6 gamma (divided by the largest weight), loss and
+    gradient are NaN. Costs above 1.4e6 gamma count as infinite.
 
     Args:
         empty: makes scratch on the device, of a shape and the name of a type.
@@ -191,7 +190,7 @@ def sweep_common(
 ) -> None:
     """Fill `losses` and, unless they are None, `gradient` and the `statistics`: expected alignment, expected path costs, path entropies.
 
-    Padding, and items without a path, are left as they are.
+    Padding, what follows the loss of an item without a path, and everything of one whose counts are both 0, are left as they are.
 
     Args:
         steps, starts, ends: of arrays on the device.
@@ -239,5 +238,6 @@ def sweep_common(
         losses,
         gradient,
         statistics is not None,
-        *(statistics if statistics is not None else (gradient, losses, losses)),
+        # No array twice, since the simulator copies each back; of a rank that the kernel is compiled for anyway.
+        *(statistics or (empty((1, 1, 1), str(cost.dtype)), empty((1,), "float64"), empty((1,), "float64"))),
     )

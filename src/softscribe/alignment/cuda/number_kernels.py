@@ -3,7 +3,7 @@
 A cell's Z = exp(-D / gamma) is kept as a mantissa (float32, 0 or in [1, 2)) and an exponent of 2 (int64). So the recursion needs no
 logarithm, its only exponential is that of a cell's own cost, and nothing over- or underflows whatever the gamma and the length.
 
-For the two forms of `fused` and `reciprocal`, which their callers hand in, see `cuda_lane_kernels`.
+For the two forms of `fused` and `reciprocal`, which their callers hand in, see `lane_kernels`.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The minimum operators of `operators.py` for a thread of a GPU, at gamma 1: values and gradients.
 
-Infinite arguments take no part: their weights are 0. If all are infinite so is the minimum.
+Infinite arguments take no part: their weights are 0. If all are infinite so is the minimum. If one is NaN so is the minimum.
 """
 
 import math
@@ -18,7 +18,8 @@ def weigh(values: np.ndarray, count: int, operator: int) -> float:
     """Return the operator's minimum of the first values, at least one, and put its gradient in place of these."""
     lowest = values[0]
     for s in range(1, count):
-        lowest = min(lowest, values[s])
+        if values[s] < lowest or values[s] != values[s]:  # min() may pass over NaN
+            lowest = values[s]
     if lowest == math.inf:
         for s in range(count):
             values[s] = 0.0

@@ -1,4 +1,4 @@
-"""The way back of `cuda_strip_kernels`, with the same strips, tiles and phases, each in the opposite order: the gradient of soft-DTW."""
+"""The way back of `strip_kernels`, with the same strips, tiles and phases, each in the opposite order: the gradient of soft-DTW."""
 
 import math
 

@@ -17,7 +17,7 @@ moment ago; that of the lane below a moment ago (a shuffle); and that of the lan
   lane reads only what it wrote itself. The next rows are on their way in registers. The gradient takes the same way back.
 - Two step probabilities per cell are kept, in the order in which they are computed: for a strip, time by time, lane by lane.
 
-The way back is in `cuda_strip_backward_kernels`. Both are written once; see `cuda_lane_kernels` for the two forms of what lanes exchange.
+The way back is in `strip_backward_kernels`. Both are written once; see `lane_kernels` for the two forms of what lanes exchange.
 """
 
 import math
