@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from yaml import YAMLError
 
 from softscribe.errors import InputError
 from softscribe.files import read_bounded, replacing
@@ -39,6 +39,7 @@ SEEDS_NAME = "seeds.json"
 MODEL_CARD = "model/card.json"
 MAXIMUM_CONFIG_BYTES = 100_000
 WORDS_OF_TRAIN = ("resume=", "seeds=", "deterministic_check=")
+MAXIMUM_CONFIG_DEPTH = 20
 
 Settings = TypeVar("Settings")
 
@@ -227,11 +228,16 @@ def _read_run(folder: Path) -> Any:
     if b"${" in content or re.search(rb"(^|[\s\[{,])[&*]\w", content):
         raise InputError(f"{path}: holds an interpolation or a YAML alias, which softscribe never writes. Remedy: name another run.")
     try:
+        depth = 0
+        for event in yaml.parse(content, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAXIMUM_CONFIG_DEPTH:  # OmegaConf takes 10 s for 1000 levels
+                raise ValueError(f"nested more than {MAXIMUM_CONFIG_DEPTH} deep")
         config = OmegaConf.load(io.StringIO(content.decode("utf-8")))
         if not isinstance(config, DictConfig):
             raise InputError("no mapping")
         return read_settings(TrainSettings, config)
-    except (OSError, ValueError, TypeError, RecursionError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise InputError(f"{path}: not the config of a run ({error}). Remedy: name another run.") from error
 
 
