@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from interrupted_runs import Stop, differences, start, traces, train_with_stops
+from softscribe.report import curve_points
 from softscribe.training import TrainSettings, train
-from softscribe.training.curves import curve_points
 
 STEPS = 12
 

@@ -73,13 +73,12 @@ LIMITS = (
     Limit("blur", "entry_spread_frames", highest=20.0, from_progress=0.25),
     Limit("blur", "change_width_frames", highest=40.0, from_progress=0.25),
 )
-"""The default recipe's, set by scripts/calibrate_health.py: see docs/health.md."""
+"""First guesses, not calibrated: see docs/health.md."""
 
 REMEDIES = {
     "collapse": "stretched targets with loss=sdtw_annealed; with unique ones a horizontal weight of .1; a higher gamma or prior at first",
     "diagonalization": "step weights 1-1-2, a diagonal prior that ends, or more steps before it",
     "blur": "let gamma end lower, near 1 for the sum over 12 outputs",
-    "shift": "weights 1-1-2 instead of a small horizontal one; the model card compensates what is left",
 }
 
 
