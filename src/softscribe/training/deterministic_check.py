@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 
 from softscribe.errors import InputError
+from softscribe.report import read_curves
 from softscribe.training.checkpoints import RunInterruptedError
-from softscribe.training.curves import read_curves
 from softscribe.training.run import CURVES_INTERVAL_STEPS, train
 from softscribe.training.settings import ThresholdSettings, TrainSettings
 
