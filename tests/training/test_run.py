@@ -118,8 +118,12 @@ def test_a_signal_saves_and_says_how_to_go_on(uninterrupted: Path, run_folder: P
 
 
 def test_a_run_is_evaluated_on_pieces_it_never_saw(settings: TrainSettings, uninterrupted: Path) -> None:
+    assert "metrics.json: missing" in (uninterrupted / "report.html").read_text()
     result = evaluate(settings, uninterrupted)
     assert 0 <= result["frame_f_measure"] <= 1
+    report = (uninterrupted / "report.html").read_text()
+    assert f"{result['frame_f_measure']:.3f}" in report, "the report is rewritten with what was measured"
+    assert "metrics.json: missing" not in report
     assert [row["file"] for row in result["files"]] == ["melody4"]
     with pytest.raises(InputError, match="split"):
         evaluate(settings, uninterrupted, split="nowhere")
@@ -147,6 +151,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
     finally:
         segments.compress = original
     assert "melody" in capsys.readouterr().out
+    assert "not finished" in (tmp_path / "run" / "report.html").read_text(), "a run that broke down has a report, too"
     for tensor in read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["state_dict"].values():
         assert torch.isfinite(tensor).all()
 

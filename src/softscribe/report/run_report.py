@@ -19,6 +19,9 @@ VALIDATION_COST = "validation/cost"
 MOST_CURVES, MOST_ALARMS, MOST_FILES, MOST_MEASURES = 100, 200, 200, 80
 """How much of its kind a report shows; it says how much it leaves out."""
 
+MOST_MARKS = 30
+"""Alarms that are marked in the charts, every one of them in every chart; more would hide the curves."""
+
 LAYOUT = {name.lower(): getattr(chart, name) for name in ("WIDTH", "HEIGHT", "LEFT", "RIGHT", "TOP", "BOTTOM")}
 
 
@@ -65,7 +68,7 @@ def write_run_report(folder: Path) -> Path:
     run = read_run_files(folder)
     curves = dict(list(run.curves.items())[:MOST_CURVES])
     last_step = max((steps[-1] for steps, _ in curves.values()), default=0)
-    marks = [(alarm.step, f"{alarm.name}, step {alarm.step}") for alarm in run.alarms or []][:MOST_ALARMS]
+    marks = [(alarm.step, f"{clip(alarm.name, 60)}, step {alarm.step}") for alarm in (run.alarms or [])[:MOST_MARKS]]
     health = {name: curve for name, curve in curves.items() if name.startswith(HEALTH)}
     training = {name: curve for name, curve in curves.items() if name not in health}
     training_charts = [make_chart(title, lines, last_step, marks) for title, lines in _panels(training).items()]
