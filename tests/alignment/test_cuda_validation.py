@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from softscribe.alignment import TWO_ONE_STEPS, SoftDTW, align, expected_alignment, hard_path, soft_dtw
+from softscribe.alignment import TWO_ONE_STEPS, SoftDTW, align, expected_alignment, soft_dtw
 from softscribe.alignment.cuda import backend as cuda
 from softscribe.alignment.results import Alignment
 
@@ -17,7 +17,6 @@ PUBLIC: dict[str, Callable[..., Any]] = {
     "SoftDTW": lambda cost, *counts, **options: SoftDTW(**options)(cost, *counts),
     "align": align,
     "expected_alignment": expected_alignment,
-    "hard_path": hard_path,
 }
 
 

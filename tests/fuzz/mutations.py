@@ -116,7 +116,7 @@ def replanted(draw: st.DrawFn, whole: Any) -> Any:
         holder, key = draw(st.sampled_from(places))
         kind = draw(st.sampled_from(["replace", "replace", "drop", "key", "exchange"]))
         if kind == "replace":
-            holder[key] = draw(st.sampled_from(VALUES))
+            holder[key] = copy.deepcopy(draw(st.sampled_from(VALUES)))
         elif kind == "exchange":
             other, other_key = draw(st.sampled_from(places))
             holder[key] = copy.deepcopy(other[other_key])

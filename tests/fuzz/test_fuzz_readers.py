@@ -32,7 +32,7 @@ from softscribe.training.checkpoints import read_checkpoint
 from softscribe.transcription import Transcriber
 
 GIVEN = os.environ.get("FUZZ_EXAMPLES")
-EXAMPLES = int(GIVEN or (250 if os.environ.get("CI") == "true" else 10))
+EXAMPLES = int(GIVEN or (60 if os.environ.get("CI") == "true" else 10))
 SETTINGS = settings(
     max_examples=EXAMPLES,
     deadline=None,  # guard.py bounds the time, and stops what takes longer

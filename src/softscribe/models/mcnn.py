@@ -17,6 +17,18 @@ PITCHES = 72
 OUTPUTS = (12, PITCHES)
 
 
+def has_fast_bfloat16() -> bool:
+    """Whether networks are fastest in bfloat16 with channels last, here: on a GPU, or a CPU with AVX-512.
+
+    On other CPUs torch computes both without kernels of their own, a step of training taking 7 to 20 times as long as in float32 with
+    channels first (docs/benchmarks.md).
+
+    >>> has_fast_bfloat16() in (True, False)
+    True
+    """
+    return torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
 class Mcnn(nn.Module):
     """Estimate which of 72 pitches or 12 pitch classes sound in each frame of an HCQT.
 
@@ -82,8 +94,8 @@ class Mcnn(nn.Module):
             nn.Dropout(dropout),
             nn.Conv2d(combination, 1, kernel_size=(1, PITCHES + 1 - outputs)),
         )
-        # The layout decides the speed on a CPU: with bfloat16 a step takes about a third of the time.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+        self.layout = torch.channels_last if has_fast_bfloat16() else torch.contiguous_format
+        self.to(memory_format=self.layout)  # type: ignore[call-overload]  # missing from torch's stubs
 
     def forward(self, features: Float[Tensor, "B C T F"]) -> Float[Tensor, "B N K"]:
         """Return the logits of the N = T - 2 * CONTEXT_FRAMES frames that have full context."""
@@ -94,6 +106,6 @@ class Mcnn(nn.Module):
                 f"Remedy: (items, {self.in_channels} channels, more than {2 * CONTEXT_FRAMES} frames, {bins} bins)."
             )
         normalised = self.normalisation(features.transpose(1, 2)).transpose(1, 2)
-        hidden = normalised.contiguous(memory_format=torch.channels_last)
+        hidden = normalised.contiguous(memory_format=self.layout)
         logits = self.combination(self.time_reduction(self.binning(self.prefilter(hidden))))
         return logits.squeeze(1)

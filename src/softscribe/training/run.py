@@ -22,7 +22,7 @@ from softscribe.corpora import FeatureStore, PreparedRecording, corpus_fingerpri
 from softscribe.errors import InputError
 from softscribe.evaluation import tune_threshold
 from softscribe.health import Verdict
-from softscribe.models import create_model, load_model, save_model
+from softscribe.models import create_model, has_fast_bfloat16, load_model, save_model
 from softscribe.plots import plot_curves, save
 from softscribe.report import curve_points, write_environment, write_run_report
 from softscribe.sound import HcqtSettings
@@ -199,12 +199,15 @@ def write_model(
 def _trainer(settings: TrainSettings, folder: Path, first_step: int, further_callbacks: Sequence[Callback]) -> pl.Trainer:
     options = settings.trainer
     clusters = _clusters()
+    precision = options.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if has_fast_bfloat16() else "32-true"
     trainer = pl.Trainer(
         accelerator=options.accelerator,
         devices=options.devices,
         num_nodes=options.nodes,
         strategy=options.strategy,
-        precision=options.precision,  # type: ignore[arg-type]  # checked by TrainerSettings
+        precision=precision,  # type: ignore[arg-type]  # checked by TrainerSettings
         max_steps=options.steps,
         max_time=None if options.minutes is None else timedelta(minutes=options.minutes),
         accumulate_grad_batches=options.accumulated_batches,

@@ -9,7 +9,7 @@ from softscribe.training.module import OptimizerSettings
 from softscribe.training.segments import TargetSettings
 
 AUDIT_POLICIES = ("ignore", "exclude")
-PRECISIONS = ("32-true", "bf16-mixed")
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
 
 @dataclass
@@ -18,7 +18,8 @@ class TrainerSettings:
 
     Attributes:
         accelerator, devices, nodes, strategy: as Lightning's Trainer takes them.
-        precision: of the network; the alignment always computes in float32.
+        precision: of the network: `auto` is `bf16-mixed` where that is fast (a GPU, a CPU with AVX-512), else `32-true`. The alignment
+            always computes in float32.
         batch_size: segments per step and process.
         accumulated_batches: batches whose gradients make one step.
         steps: optimizer steps of the whole training, to which all schedules refer.
@@ -35,7 +36,7 @@ class TrainerSettings:
     devices: Any = 1
     nodes: int = 1
     strategy: str = "auto"
-    precision: str = "bf16-mixed"
+    precision: str = "auto"
     batch_size: int = 6
     accumulated_batches: int = 1
     steps: int = 10_000

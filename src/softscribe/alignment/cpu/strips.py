@@ -65,7 +65,7 @@ def strip_soft_dtw(
     rooms, strip_rooms = (batch, strips) if shared else (threads, 1)
     kept = (strips, blocks * LANES) if gradient is not None else (strip_rooms, LANES)
     losses, largest_bits = np.zeros(batch), np.zeros((batch, strips), np.int32)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         step_weights = np.array(weights, np.float32)
         factors = step_factors(gamma, weights)
     align_batch(
