@@ -73,12 +73,12 @@ def stopped(stop: Stop | None) -> Iterator[None]:
     }[stop.where if stop else "model"]
     original = getattr(owner, name)
 
-    def stopping(*arguments: Any) -> Any:
+    def stopping(*arguments: Any, **options: Any) -> Any:
         assert stop is not None
         number = {"batch": lambda: arguments[2], "validation": lambda: arguments[0].global_step, "model": lambda: 0}[stop.where]()
         if number == stop.number:
             stop.happen()
-        return original(*arguments)
+        return original(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         if stop:

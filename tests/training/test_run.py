@@ -55,21 +55,26 @@ def command_line(*words: str) -> subprocess.Popen:
     )
 
 
-def wait_for(path: Path, process: subprocess.Popen) -> None:
+def wait_for_a_step(path: Path, process: subprocess.Popen) -> None:
+    """Wait until a checkpoint stands behind the one from before the first step."""
+
+    def steps() -> int:
+        return read_checkpoint(path)["global_step"] if path.exists() else 0
+
     deadline = time.monotonic() + 120
-    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not steps() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert path.exists(), process.communicate()
+    assert steps(), process.communicate()
 
 
 def start_elsewhere(run_folder: Path) -> subprocess.Popen:
-    """Train in a process of its own, and return it once the first checkpoint stands."""
+    """Train in a process of its own, and return it once a step is saved."""
     script = (
         "import sys; from pathlib import Path; from softscribe.cli import _read_run, _run; folder = Path(sys.argv[1]);"
         "sys.exit(_run(_read_run(folder), folder))"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(run_folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(run_folder / "checkpoints" / LAST, process)
+    wait_for_a_step(run_folder / "checkpoints" / LAST, process)
     return process
 
 
