@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from softscribe.cli import compose_config, main, newest_run, read_settings
+from softscribe.cli import main
+from softscribe.cli.settings import compose_config, newest_run, read_settings
 from softscribe.corpora import PrepareSettings
 from softscribe.errors import InputError
 from softscribe.sound import HcqtSettings
@@ -144,13 +145,13 @@ def run_elsewhere(folder: Path, *words: str, **environment: str) -> subprocess.C
     return subprocess.run([sys.executable, *words], cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
-LOOK = "import softscribe.cli as cli; print(cli.__file__); print(cli.compose_config('train', ['experiment=demo']).name)"
+LOOK = "import softscribe.cli.settings as cli; print(cli.__file__); print(cli.compose_config('train', ['experiment=demo']).name)"
 
 
 def test_configs_are_found_from_an_editable_install_outside_the_clone(tmp_path: Path) -> None:
     result = run_elsewhere(tmp_path, "-c", LOOK)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == [str(ROOT / "src" / "softscribe" / "cli.py"), "demo"]
+    assert result.stdout.splitlines() == [str(ROOT / "src" / "softscribe" / "cli" / "settings.py"), "demo"]
 
 
 def test_configs_are_found_from_an_installed_wheel_outside_the_clone(tmp_path: Path) -> None:
@@ -161,4 +162,4 @@ def test_configs_are_found_from_an_installed_wheel_outside_the_clone(tmp_path: P
     assert installed.returncode == 0, installed.stderr
     result = run_elsewhere(tmp_path, "-c", LOOK, PYTHONPATH=str(tmp_path / "site"))
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == [str(tmp_path / "site" / "softscribe" / "cli.py"), "demo"]
+    assert result.stdout.splitlines() == [str(tmp_path / "site" / "softscribe" / "cli" / "settings.py"), "demo"]

@@ -166,7 +166,7 @@ CASES: dict[str, Case] = {
     "config": Case(
         "config.yaml",
         text(wholes.run_config_yaml()) | tree(wholes.run_config()),
-        lambda path: cli._read_run(path.parent),
+        lambda path: cli.read_run(path.parent),
         check_settings,
     ),
 }

@@ -28,7 +28,7 @@ def test_a_target_in_a_config_is_never_called(tmp_path: Path, canary: Path, grou
     config = wholes.run_config()
     config[group] = {**config[group], "_target_": "os.mkdir", "path": str(canary), "_args_": [str(canary)]}
     path = saved(tmp_path / "config.yaml", json.dumps(config))
-    settings = read_or_refuse(lambda path: cli._read_run(path.parent), path)
+    settings = read_or_refuse(lambda path: cli.read_run(path.parent), path)
     uses: dict[str, Callable[[dict], Any]] = {
         "model": lambda values: build_model(values, HcqtSettings(), 12),
         "loss": create_loss,
@@ -54,14 +54,14 @@ def test_a_target_in_a_config_is_never_called(tmp_path: Path, canary: Path, grou
 )
 def test_a_config_that_is_more_than_data_is_refused(tmp_path: Path, canary: Path, text: str) -> None:
     saved(tmp_path / "config.yaml", text.format(canary=canary) if "canary" in text or "{{" in text else text)
-    refused(lambda path: cli._read_run(path.parent), tmp_path / "config.yaml", megabytes=300)
+    refused(lambda path: cli.read_run(path.parent), tmp_path / "config.yaml", megabytes=300)
 
 
 def test_yaml_that_laughs_is_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     saved(tmp_path / "config.yaml", "\n".join(lines))
-    refused(lambda path: cli._read_run(path.parent), tmp_path / "config.yaml", "alias", megabytes=100)
+    refused(lambda path: cli.read_run(path.parent), tmp_path / "config.yaml", "alias", megabytes=100)
 
 
 @pytest.mark.parametrize(

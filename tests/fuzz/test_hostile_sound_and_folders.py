@@ -65,7 +65,7 @@ def test_what_is_no_file_is_refused_and_does_not_block(tmp_path: Path) -> None:
             ("manifest.csv", read_manifest),
             ("last.ckpt", read_checkpoint),
             ("card.json", lambda path: load_model(path.parent)),
-            ("config.yaml", lambda path: cli._read_run(path.parent)),
+            ("config.yaml", lambda path: cli.read_run(path.parent)),
         ):
             (place / name).symlink_to(target)
             refused(read, place / name)

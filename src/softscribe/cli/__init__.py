@@ -1,26 +1,23 @@
 """The command line: `softscribe prepare | train | evaluate` take Hydra overrides, `softscribe transcribe | audit` files and options."""
 
 import argparse
-import io
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from softscribe.cli.settings import CONFIG_NAME, MODEL_CARD, compose_config, find_model, newest_run, read_run, read_settings
 from softscribe.errors import InputError
-from softscribe.files import read_bounded, replacing
+from softscribe.files import replacing
 
 USAGE = """usage: softscribe COMMAND ...
 
@@ -34,14 +31,8 @@ USAGE = """usage: softscribe COMMAND ...
 
 An override is key=value, for example experiment=demo or trainer.steps=2000; configs/ lists all keys with their meaning."""
 
-CONFIG_NAME = "config.yaml"
 SEEDS_NAME = "seeds.json"
-MODEL_CARD = "model/card.json"
-MAXIMUM_CONFIG_BYTES = 100_000
 WORDS_OF_TRAIN = ("resume=", "seeds=", "deterministic_check=")
-MAXIMUM_CONFIG_DEPTH = 20
-
-Settings = TypeVar("Settings")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,28 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def config_directory() -> Path:
-    """Return the folder of the shipped configs: inside the package when installed from a wheel, beside src/ in a clone."""
-    package = Path(__file__).parent
-    candidates = (package / "configs", package.parents[1] / "configs")
-    return next(folder for folder in candidates if folder.is_dir())
-
-
-def compose_config(verb: str, overrides: Sequence[str]) -> DictConfig:
-    """Return the config of a verb with overrides applied."""
-    OmegaConf.register_new_resolver("folder_name", lambda path: Path(path).resolve().name, replace=True)
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_directory().resolve())):
-        return compose(config_name=verb, overrides=list(overrides))
-
-
-def read_settings(kind: type[Settings], config: DictConfig) -> Settings:
-    """Check a config against a dataclass and return it as one: unknown keys and wrong types are errors that name the key."""
-    OmegaConf.resolve(config)
-    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), config))
-    assert isinstance(settings, kind)
-    return settings
-
-
 def _prepare(words: list[str]) -> int:
     from softscribe.corpora import PrepareSettings, prepare_corpus
 
@@ -117,7 +86,7 @@ def _train(words: list[str]) -> int:
         if overrides or "seeds" in given:
             raise InputError(f"resume={given['resume']}: takes no other settings, a run goes on as it began. Remedy: leave the others out.")
         folder = newest_run(Path(given["resume"]), "checkpoints/last.ckpt")
-        return _run(_read_run(folder), folder, resume=True)
+        return _run(read_run(folder), folder, resume=True)
     config = compose_config("train", overrides)
     if config.model.get("init"):
         config.model.init = str(find_model(Path(config.model.init)))
@@ -136,7 +105,7 @@ def _train(words: list[str]) -> int:
 
 
 def _run_name(one_process: bool) -> str:
-    """SOFTSCRIBE_RUN_NAME if it is set (docs/clusters.md), else the time.
+    """SOFTSCRIBE_RUN_NAME if it is set, else the time.
 
     The processes of one training agree on it through that variable, those of a SLURM job on the job's number.
     """
@@ -200,47 +169,6 @@ def _seeds(text: str) -> list[int]:
         raise InputError(f"seeds={text}: not whole numbers. Remedy: for example seeds=0,1,2.") from error
 
 
-def newest_run(folder: Path, needed: str) -> Path:
-    """Return `folder` if it is a run's, else the newest run inside it that holds the file `needed`.
-
-    Raises:
-        InputError: there is none.
-    """
-    if (folder / CONFIG_NAME).is_file():
-        return folder
-    runs = sorted(path.parent for path in folder.glob(f"**/{CONFIG_NAME}") if (path.parent / needed).is_file())
-    if not runs:
-        raise InputError(f"{folder}: no run with {needed} in it. Remedy: name a folder that `softscribe train` printed as run folder.")
-    return runs[-1]
-
-
-def find_model(folder: Path) -> Path:
-    """Return `folder` if it is a model's, else the model of the run, or of the newest run, that it names."""
-    return folder if (folder / "card.json").is_file() else newest_run(folder, MODEL_CARD) / "model"
-
-
-def _read_run(folder: Path) -> Any:
-    from softscribe.training import TrainSettings
-
-    path = folder / CONFIG_NAME
-    content = read_bounded(path, MAXIMUM_CONFIG_BYTES)
-    # A run's config is data: what stands there was resolved when it was written, and nothing in it refers to anything else.
-    if b"${" in content or re.search(rb"(^|[\s\[{,])[&*]\w", content):
-        raise InputError(f"{path}: holds an interpolation or a YAML alias, which softscribe never writes. Remedy: name another run.")
-    try:
-        depth = 0
-        for event in yaml.parse(content, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAXIMUM_CONFIG_DEPTH:  # OmegaConf takes 10 s for 1000 levels
-                raise ValueError(f"nested more than {MAXIMUM_CONFIG_DEPTH} deep")
-        config = OmegaConf.load(io.StringIO(content.decode("utf-8")))
-        if not isinstance(config, DictConfig):
-            raise InputError("no mapping")
-        return read_settings(TrainSettings, config)
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"{path}: not the config of a run ({error}). Remedy: name another run.") from error
-
-
 def _evaluate(words: list[str]) -> int:
     from softscribe.evaluation import report_table
     from softscribe.report import write_seeds_report
@@ -248,7 +176,7 @@ def _evaluate(words: list[str]) -> int:
 
     settings = read_settings(EvaluateSettings, compose_config("evaluate", words))
     folder = newest_run(Path(settings.run), MODEL_CARD)
-    result = evaluate(_read_run(folder), folder, split=settings.split, threshold=settings.threshold)
+    result = evaluate(read_run(folder), folder, split=settings.split, threshold=settings.threshold)
     if (folder.parent / SEEDS_NAME).is_file():
         write_seeds_report(folder.parent)
     Console().print(report_table(result))
@@ -313,7 +241,7 @@ def _audit(words: list[str]) -> int:
     is_run = (folder / CONFIG_NAME).is_file() or any(folder.glob(f"**/{MODEL_CARD}"))
     if is_run:
         run = newest_run(folder, MODEL_CARD)
-        settings = _read_run(run)
+        settings = read_run(run)
         store = FeatureStore(Path(settings.store), HcqtSettings.from_dict(settings.features))
         model, judged_by, output = load_model(run / "model")[0], str(run / "model"), run
         verdicts = audit(store.recordings(), store.settings, partial(predict, model))
@@ -331,7 +259,3 @@ def _first_lines(error: Exception) -> str:
     """The error's message without the internals that Hydra and OmegaConf append."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(line for line in lines[:3] if not line.startswith(("reference_type", "object_type")))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
