@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Stop:
     """How and where a run is stopped.
 
     Attributes:
-        how: "exception", or the name of a signal; "group" behind it sends it to the workers, too.
+        how: "exception", or the name of a signal; "group" behind it sends it to the whole process group, "workers" to the workers, which die of it.
         where: "batch" (before training batch `number`, from 0), "validation" (the one after step `number`) or "model" (writing it).
     """
 
@@ -56,11 +57,17 @@ class Stop:
     def happen(self) -> None:
         if self.how == "exception":
             raise ZeroDivisionError
-        name, *group = self.how.split()
-        if group:
-            os.killpg(0, signal.Signals[name])
-        else:
-            os.kill(os.getpid(), signal.Signals[name])
+        name, whom = self.how.split() if " " in self.how else (self.how, "trainer")
+        number = signal.Signals[name]
+        if whom == "group":
+            os.killpg(0, number)
+            return
+        os.kill(os.getpid(), number)
+        if whom == "workers":
+            for worker in multiprocessing.active_children():
+                # From a stranger, since a worker takes its parent's SIGTERM for an orderly end; it is left to torch to take note of it.
+                subprocess.run(["kill", f"-{number.value}", str(worker.pid)], check=True)
+                os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
 
 
 @contextmanager
@@ -102,6 +109,7 @@ PROCESSES.set_forkserver_preload(["softscribe.cli", "softscribe.training"])
 def _in_process(words: list[str], settings: TrainSettings | None, folder: Path, stop: Stop | None, environment: dict, output: Path) -> None:
     """The command line's own path, with its messages and exit statuses, for settings that come without Hydra."""
     os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # of the run's own workers, as in a process that nobody forked
     os.environ.update(environment)
     torch.set_num_threads(1)
     for number, descriptor in enumerate((os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND),) * 2, start=1):

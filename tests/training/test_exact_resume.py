@@ -76,12 +76,13 @@ def test_stopped_and_resumed_twice_with_workers(demanding: TrainSettings, uninte
         (Stop("SIGKILL", "batch", 9), Stop("SIGKILL", "validation", 6), Stop("SIGKILL", "batch", 19)),
         (Stop("SIGKILL", "model"),),
         (Stop("SIGTERM group", "batch", 5), Stop("SIGINT group", "batch", 15), Stop("SIGUSR1 group", "validation", 9)),
+        (Stop("SIGTERM workers", "batch", 5),),
     ],
     ids=lambda stops: " + ".join(map(str, stops)),
 )
 def test_killed_for_real(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, stops: tuple[Stop, ...], worker_count: int) -> None:
-    """Processes of their own, killed by the system or told to stop together with their workers."""
-    statuses = {"SIGKILL": -9, "SIGTERM group": 143, "SIGINT group": 130, "SIGUSR1 group": 138}
+    """Processes of their own, killed by the system or told to stop together with their workers, which may die of it."""
+    statuses = {"SIGKILL": -9, "SIGTERM group": 143, "SIGINT group": 130, "SIGUSR1 group": 138, "SIGTERM workers": 143}
     settings: TrainSettings | None = replace(demanding, trainer=replace(demanding.trainer, worker_count=worker_count))
     for stop in stops:
         run = start(settings, tmp_path / "run", stop=stop)

@@ -107,12 +107,15 @@ class LastCheckpoint(Checkpoint):
     the validation decided (the best checkpoint, early stopping, a lower learning rate) is in it: a run that is killed in between goes
     back before the step and repeats both. A second Ctrl-C ends the run at once. With several processes all of them stop at the same
     step, whichever got the signal.
+
+    Attributes:
+        noted_signal: the last of `STOP_SIGNALS` that this process got, 0 for none.
     """
 
     def __init__(self, folder: Path, interval_steps: int) -> None:
         self.path = folder / LAST
         self.interval_steps = interval_steps
-        self._noted = 0
+        self.noted_signal = 0
         self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -122,7 +125,7 @@ class LastCheckpoint(Checkpoint):
         for number in STOP_SIGNALS:
             self._previous_handlers[number] = signal.signal(number, self._note)
         if trainer.received_sigterm:  # before the handlers above stood; Lightning would end with status 0
-            self._noted = signal.SIGTERM
+            self.noted_signal = signal.SIGTERM
         stop = self._stop_signal(trainer)
         if trainer.global_step == 0 or stop:
             self._save(trainer, stop)
@@ -149,13 +152,13 @@ class LastCheckpoint(Checkpoint):
         self._restore_handlers()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._noted and number == signal.SIGINT:  # clusters send SIGTERM more than once
+        if self.noted_signal and number == signal.SIGINT:  # clusters send SIGTERM more than once
             raise RunInterruptedError(number)
-        self._noted = number
+        self.noted_signal = number
 
     def _stop_signal(self, trainer: pl.Trainer) -> int:
         """The highest signal that any of the processes got, 0 for none: saving is a matter of all of them."""
-        return int(trainer.strategy.reduce(torch.tensor(self._noted, device=trainer.strategy.root_device), reduce_op="max"))
+        return int(trainer.strategy.reduce(torch.tensor(self.noted_signal, device=trainer.strategy.root_device), reduce_op="max"))
 
     def _save(self, trainer: pl.Trainer, stop: int) -> None:
         trainer.save_checkpoint(self.path)

@@ -32,6 +32,7 @@ from softscribe.training.checkpoints import (
     AtomicCheckpointIO,
     LastCheckpoint,
     LowerRateOnPlateau,
+    RunInterruptedError,
     best_checkpoint,
     model_weights,
     read_checkpoint,
@@ -120,11 +121,15 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
             for message in LIGHTNING_WARNINGS:
                 warnings.filterwarnings("ignore", message)
             trainer.fit(module, data, ckpt_path=last if resume else None)
-    except BaseException:
+    except BaseException as error:
         # The report of a run that broke down is wanted most; if it cannot be written either, the first error is the one to tell.
         if trainer.is_global_zero:
             with suppress(InputError, OSError):
                 write_run_report(folder)
+        # A cluster signals every process of a job: workers die of it before the run has stopped in its own time.
+        noted = next(callback.noted_signal for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
+        if noted and isinstance(error, Exception) and not isinstance(error, RunInterruptedError):
+            raise RunInterruptedError(noted) from error
         raise
     if not trainer.is_global_zero:
         return folder / "model"
