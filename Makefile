@@ -14,7 +14,7 @@ demo: $(SETUP)
 	$(BIN)/softscribe evaluate run=runs/demo
 
 test: $(SETUP_DEVELOPMENT)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(SETUP_DEVELOPMENT)
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name != "test_readme.py")  # takes longest, so that the other processes have something to do
     if config.getoption("--slow") or os.environ.get("CI") == "true":
         return
     for item in items:

@@ -133,6 +133,14 @@ def with_value(value: float) -> dict[str, Any]:
     return case
 
 
+def with_detour(gamma: float) -> dict[str, Any]:
+    """Dear cells on the straight way, which is still the cheapest: kernels must not take the way round for want of bits."""
+    case = case_of(3, 3, gamma=gamma)
+    case["cost"][:] = 10_000
+    case["cost"][0, :2, 1] = 15_000
+    return case
+
+
 BROKEN = [  # a cell that is NaN, and counts: what would be refused under `validate`, item by item
     ((0, 0), (5, 4)),
     ((2, 1), (5, 4)),
@@ -166,13 +174,14 @@ def broken_case(problem: Problem, *, everything: bool) -> dict[str, Any]:
 BROKEN_CASES = {("broken", name): broken_case(problem, everything="fast" not in name) for name, problem in BREAKABLE.items()}
 
 
-EXTREMES = {value: with_value(value) for value in (-math.inf, -1e9, 1e9)}
+EXTREMES = {value: with_value(value) for value in (-math.inf, -1e13, -1e9, 1e9, 1e13, math.inf)}
+DETOURS = {gamma: with_detour(gamma) for gamma in (0.01, 1.0)}
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[Any, tuple[Tensor, ...]]:
     """Of all cases but the slow one, from two processes, which take about the same time."""
-    groups = CASES, COMMON_CASES | BROKEN_CASES | EXTREMES
+    groups = CASES, COMMON_CASES | BROKEN_CASES | EXTREMES | {("detour", gamma): case for gamma, case in DETOURS.items()}
     with ThreadPoolExecutor() as executor:
         found = list(executor.map(simulate, [list(group.values()) for group in groups]))
     return {name: result for group, of_group in zip(groups, found, strict=True) for name, result in zip(group, of_group, strict=True)}
@@ -238,12 +247,21 @@ def test_what_is_not_validated_gives_nan_and_harms_no_other_item(name: str, resu
 
 
 @pytest.mark.parametrize("value", EXTREMES)
-def test_what_the_numbers_cannot_hold_is_nan_or_blocked(value: float, results: dict[Any, tuple[Tensor, ...]]) -> None:
+def test_what_the_numbers_cannot_hold_is_nan(value: float, results: dict[Any, tuple[Tensor, ...]]) -> None:
     loss = results[value][0].item()
-    if value > 0:
-        assert loss == pytest.approx(reference_soft_dtw(EXTREMES[value]["cost"]).item(), abs=1e-6)
-    else:
+    if abs(value) > 1e9:
         assert math.isnan(loss)
+    else:
+        assert loss == pytest.approx(reference_soft_dtw(EXTREMES[value]["cost"].double()).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("gamma", DETOURS)
+def test_dear_cells_are_not_blocked(gamma: float, results: dict[Any, tuple[Tensor, ...]]) -> None:
+    losses, gradient = results["detour", gamma]
+    cost = DETOURS[gamma]["cost"].double().requires_grad_()
+    expected = reference_soft_dtw(cost, gamma=gamma)
+    torch.testing.assert_close(losses.double(), expected.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient.double(), torch.autograd.grad(expected.sum(), cost)[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from softscribe.alignment import EQUAL_WEIGHTS, SoftDTW, StepWeights, align, bce_cost, expected_alignment, soft_dtw
+from softscribe.alignment import EQUAL_WEIGHTS, SoftDTW, Step, StepWeights, align, bce_cost, expected_alignment, soft_dtw
 from softscribe.alignment.cpu import common_kernels
 
 
@@ -174,6 +174,14 @@ def test_many_threads_at_once():
         assert torch.equal(one, other)
 
 
+def test_the_alignment_leaves_torch_its_number_of_threads():
+    """Numba's start raises it, by which torch would choose other algorithms: a training's first step would differ from all others."""
+    program = "import torch; from softscribe.alignment import soft_dtw; soft_dtw(torch.zeros(3, 8, 5)); print(torch.get_num_threads())"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert finished.stdout == "1\n"
+
+
 def test_numba_uses_no_more_threads_than_torch_and_gets_its_own_back():
     script = """
 import numba, torch
@@ -317,3 +325,16 @@ def test_weights_have_names_and_no_positions():
 def test_a_path_of_one_cell_needs_no_step():
     closed = StepWeights(horizontal=math.inf, vertical=math.inf, diagonal=math.inf)
     assert align(torch.full((1, 1, 1), 3.0), weights=closed).losses.item() == 3.0
+
+
+def test_what_happens_to_the_callers_steps_afterwards_does_not_matter():
+    weight = torch.ones(5)
+    steps = [Step(1, 0, weight), Step(0, 1), Step(1, 1)]
+    module, cost = SoftDTW(steps=steps), random_cost(1, 8, 5).requires_grad_()
+    loss = module(cost).sum()
+    (before,) = torch.autograd.grad(loss, cost, retain_graph=True)
+    weight.mul_(9)
+    steps[2] = "nonsense"
+    (after,) = torch.autograd.grad(loss, cost)
+    assert torch.equal(before, after)
+    assert torch.equal(module(cost).sum(), loss)

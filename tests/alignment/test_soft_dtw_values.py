@@ -141,6 +141,19 @@ def test_the_gradient_of_2000_frames_stays_within_1e_5(weights, gamma):
     assert float((found.expected_alignment - truth.expected_alignment).abs().max()) < 1e-5
 
 
+@pytest.mark.parametrize("gamma", [0.01, 1.0])
+def test_the_common_kernel_loses_nothing_over_2000_frames(gamma):
+    """Rounding that goes the same way in every cell would add up: of costs that are 0 or the same, and of steps that are equally likely."""
+    corrupted = 50 * (random_cost(1, 2000, 300, dtype=torch.float32) < 0.5).float()
+    for cost, weights in ((corrupted, StepWeights(diagonal=2)), (corrupted[:, :1].expand(1, 2000, 300), StepWeights())):
+        gradients = []
+        for dtype in (torch.float32, torch.float64):
+            converted = cost.to(dtype, copy=True).requires_grad_()
+            soft_dtw(converted, steps=weights.steps(), gamma=gamma).sum().backward()
+            gradients.append(converted.grad.double())
+        assert float((gradients[0] - gradients[1]).abs().max()) < 2e-6
+
+
 def test_the_reference_is_its_own_derivative_twice():
     cost = random_cost(1, 3, 4).requires_grad_()
     weights = StepWeights(vertical=0.5, diagonal=2)

@@ -24,7 +24,7 @@ from softscribe.alignment import (
     hard_path,
     soft_dtw,
 )
-from softscribe.alignment.cpu import common_kernels
+from softscribe.alignment.cpu import step_kernels
 from softscribe.alignment.problem import Problem as AlignmentProblem
 
 WEIGHTED_STEPS = (Step(1, 0, 0.5), Step(0, 1, 0.8, 0.1), Step(1, 1, 1.7))
@@ -189,7 +189,7 @@ def test_problems_that_always_have_a_path_have_one_at_every_size(name, boundarie
         problem = AlignmentProblem(steps=steps, boundaries=boundaries)
         if fits(steps, boundaries) and problem.always_has_path:
             arrays = problem.arrays((len(sizes), 4, 4), *zip(*sizes, strict=True))
-            assert all(common_kernels.reachable(item, *size, *arrays) for item, size in enumerate(sizes))
+            assert all(step_kernels.reachable(item, *size, *arrays) for item, size in enumerate(sizes))
     fixed_or_part = boundaries == FIXED or isinstance(boundaries, Subsequence)
     assert AlignmentProblem(steps=plain, boundaries=boundaries).always_has_path == (len(keeping) == 2 and fixed_or_part)
 

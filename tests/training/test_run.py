@@ -61,7 +61,7 @@ def wait_for_a_step(path: Path, process: subprocess.Popen) -> None:
     def steps() -> int:
         return read_checkpoint(path)["global_step"] if path.exists() else 0
 
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not steps() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert steps(), process.communicate()

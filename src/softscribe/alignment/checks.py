@@ -7,7 +7,7 @@ from torch import Tensor
 
 from softscribe.alignment.arguments import FLOATING, INTEGER, check_tensors
 from softscribe.alignment.boundaries import FIXED
-from softscribe.alignment.cpu import common_kernels
+from softscribe.alignment.cpu import step_kernels
 from softscribe.alignment.problem import Problem, ProblemArrays
 
 
@@ -112,7 +112,7 @@ def check_reachable(frame_counts: Tensor, target_counts: Tensor, problem: Proble
         return
     seen: set[tuple[int, int]] = set()
     for item, size in enumerate(zip(frame_counts.tolist(), target_counts.tolist(), strict=True)):
-        if size not in seen and not common_kernels.reachable(item, *size, *arrays):
+        if size not in seen and not step_kernels.reachable(item, *size, *arrays):
             raise ValueError(
                 f"cost: item {item}, {size[0]} frames by {size[1]} targets, has no path: {_reason(item, *size, problem, arrays)}. "
                 "Remedy: leave the item out, or allow further steps or boundaries."

@@ -41,6 +41,7 @@ class Problem:
             return
         if not isinstance(self.steps, Sequence) or not self.steps or not all(isinstance(step, Step) for step in self.steps):
             raise ValueError(f"steps: {self.steps!r}. Remedy: a tuple of at least one Step(frames, targets, weight, cost).")
+        object.__setattr__(self, "steps", tuple(self.steps))  # the caller's list may change
         if self.weights != EQUAL_WEIGHTS:
             raise ValueError("weights, steps: both are given. Remedy: steps alone; StepWeights is shorthand for three of them.")
 

@@ -68,8 +68,8 @@ def soft_dtw(
         steps: any other steps, instead of `weights`.
         boundaries: where paths start and end: FIXED, `Subsequence` or `BoundaryCells`.
         operator: the minimum: "soft", "hard" (classical DTW), "sparse" or "smooth"; see `operators.py`.
-        validate: look at values on a GPU, too, which makes it wait. On a CPU they are always looked at. Without it an item of which nothing
-            is right on a GPU has the loss NaN or infinity, and no gradient worth using.
+        validate: look at values on a GPU, too, which makes it wait. On a CPU they are always looked at. Without it, on a GPU, an item with
+            a cost that is not finite where paths pass, or with a count out of range, has the loss NaN, one without a path infinity.
 
     The classical steps with softmin from the first cell to the last take a faster kernel in float32.
 

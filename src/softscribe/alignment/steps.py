@@ -27,7 +27,8 @@ class Step:
 
     Weight and cost are numbers, the same everywhere, or tensors that broadcast to the cost matrix (B, N, M), so that they depend on the
     cell of arrival: shape (M,) gives every target its own, (B, N, 1) every frame of every item. Infinity blocks the step there: no path
-    takes it, even where cells cost nothing or less. They are constants: no gradient reaches them. Their values in padding never matter.
+    takes it, even where cells cost nothing or less. They are copied, and constants: no gradient reaches them. Their values in padding
+    never matter.
 
     Source: J. Zeitler, M. Mueller, "A unified perspective on CTC and SDTW using differentiable DTW", 2025.
 
@@ -60,17 +61,18 @@ class Step:
                     raise ValueError(f"{name}: {value.dtype} is not computed with. Remedy: {name}.float().")
                 if value.requires_grad:
                     raise ValueError(f"{name}: requires a gradient, but steps are constants. Remedy: {name}.detach().")
+                # What is done to the caller's tensor later, even between a loss and its gradient, shall not matter.
+                object.__setattr__(self, name, value.detach().clone(memory_format=torch.contiguous_format))
             elif not (number := number_or_nan(value)) >= lowest or number == -math.inf:
                 kind = "a number of at least 0" if lowest == 0 else "a finite number"
                 raise ValueError(f"{name}: {value!r}. Remedy: {kind}, or math.inf to block the step.")
-
             elif not isinstance(value, int | float):
                 object.__setattr__(self, name, number)  # of NumPy, say
 
     @property
     def is_open_everywhere(self) -> bool:
         """Whether no cell blocks this step."""
-        return not any(torch.isinf(torch.as_tensor(value)).any() for value in (self.weight, self.cost))
+        return all(bool((value < math.inf).all()) if isinstance(value, Tensor) else value < math.inf for value in (self.weight, self.cost))
 
     @property
     def is_blocked(self) -> bool:
@@ -148,9 +150,9 @@ TWO_ONE_STEPS = (Step(1, 1), Step(2, 1), Step(1, 2))
 
 
 class StepArrays(NamedTuple):
-    """Steps as a kernel takes them. A weight or cost is a number, or, where its row is >= 0, that row of `cell_values`.
+    """Steps as a kernel takes them. A weight or cost is a number, or, where its row is >= 0, that row of `cell_strides`.
 
-    Shape: frames, targets, weights, costs, weight_rows, cost_rows (S,); cell_values (R, B or 1, N or 1, M or 1)
+    Shape: frames, targets, weights, costs, weight_rows, cost_rows (S,); cell_values (V,); cell_strides (R, 4)
     """
 
     frames: np.ndarray
@@ -162,6 +164,9 @@ class StepArrays(NamedTuple):
     weight_rows: np.ndarray
     cost_rows: np.ndarray
     cell_values: np.ndarray
+    """Of all tensors, one after the other, each as small as it came. float64 if one of them is, else float32."""
+    cell_strides: np.ndarray
+    """Where a tensor begins, and how far its values of the next item, frame and target are: 0 if they are the same."""
 
 
 def step_arrays(steps: Sequence[Step], shape: tuple[int, ...], frame_counts: Sequence[int], target_counts: Sequence[int]) -> StepArrays:
@@ -170,8 +175,9 @@ def step_arrays(steps: Sequence[Step], shape: tuple[int, ...], frame_counts: Seq
     Raises:
         ValueError: a weight or cost does not broadcast to `shape`, is on a GPU, or has values out of range.
 
-    >>> step_arrays(StepWeights(vertical=math.inf, diagonal=2).steps(), (1, 4, 3), [4], [3]).costs
-    array([ 0., inf,  0.])
+    >>> arrays = step_arrays((Step(1, 0, math.inf), Step(1, 1, torch.tensor([1.0, 2.0, 3.0]))), (1, 4, 3), [4], [3])
+    >>> arrays.costs, arrays.cell_strides
+    (array([inf,  0.]), array([[0, 0, 0, 1]]))
     """
     values: list[Tensor] = []
 
@@ -185,22 +191,28 @@ def step_arrays(steps: Sequence[Step], shape: tuple[int, ...], frame_counts: Seq
     costs = [number_and_row(step.cost, f"steps[{index}].cost", -math.inf) for index, step in enumerate(steps)]
     blocked = np.array([step.is_blocked for step in steps])
     return StepArrays(
-        frames=np.array([min(step.frames, shape[1]) for step in steps], np.int64),  # what is longer never fits either
-        targets=np.array([min(step.targets, shape[2]) for step in steps], np.int64),
-        weights=np.where(blocked, 0.0, [weight for weight, _ in weights]),
-        costs=np.where(blocked, np.inf, [cost for cost, _ in costs]),
-        weight_rows=np.array([row for _, row in weights], np.int64),
-        cost_rows=np.array([-1 if is_blocked else row for (_, row), is_blocked in zip(costs, blocked, strict=True)], np.int64),
-        cell_values=_stacked(values).numpy(),
+        np.array([min(step.frames, shape[1]) for step in steps], np.int64),  # what is longer never fits either
+        np.array([min(step.targets, shape[2]) for step in steps], np.int64),
+        np.where(blocked, 0.0, [weight for weight, _ in weights]),
+        np.where(blocked, np.inf, [cost for cost, _ in costs]),
+        np.array([row for _, row in weights], np.int64),
+        np.array([-1 if is_blocked else row for (_, row), is_blocked in zip(costs, blocked, strict=True)], np.int64),
+        *_flattened(values),
     )
 
 
-def _stacked(values: Sequence[Tensor]) -> Tensor:
-    """Stack tensors that broadcast to each other, no larger than that takes, as float64: of one type, so that kernels compile once."""
-    stacked = torch.empty(len(values), *torch.broadcast_shapes((1, 1, 1), *(value.shape for value in values)), dtype=torch.float64)
-    for row, value in zip(stacked, values, strict=True):
-        row.copy_(value)
-    return stacked
+def _flattened(tensors: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """Return `cell_values` and `cell_strides`."""
+    dtype = np.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else np.float32
+    values, strides = np.empty(sum(tensor.numel() for tensor in tensors), dtype), np.zeros((len(tensors), 4), np.int64)
+    begin = 0
+    for tensor, row in zip(tensors, strides, strict=True):
+        end = begin + tensor.numel()
+        torch.from_numpy(values[begin:end]).copy_(tensor.flatten())
+        apart = [0 if size == 1 else stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
+        row[:] = begin, *[0] * (3 - len(apart)), *apart
+        begin = end
+    return values, strides
 
 
 def cell_tensor(

@@ -153,9 +153,13 @@ def _on_torch_threads(kernel: Callable[..., Any], *arguments: Any) -> Any:
             'Remedy: start it anew, as DataLoader(..., multiprocessing_context="spawn") does, or use the alignment in the parent alone.'
         )
     with _kernel_lock:
+        torch_threads = torch.get_num_threads()
         threads = numba.get_num_threads()
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(torch_threads, numba.config.NUMBA_NUM_THREADS))
         try:
             return kernel(*arguments)
         finally:
             numba.set_num_threads(threads)
+            # Numba tells OpenMP how many threads it wants when it starts them, and so tells torch, whose results depend on it.
+            if torch.get_num_threads() != torch_threads:
+                torch.set_num_threads(torch_threads)

@@ -11,56 +11,41 @@ import numpy as np
 from numba import njit, prange
 
 from softscribe.alignment.boundaries import BoundaryArrays
-from softscribe.alignment.cpu.operator_kernels import information, weigh_all
+from softscribe.alignment.cpu.operator_kernels import OPTIONS, information, weigh_all
+from softscribe.alignment.cpu.step_kernels import factors_and_costs
 from softscribe.alignment.steps import StepArrays
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
-
 
 @njit(**OPTIONS)
-def cell_value(values: np.ndarray, row: int, item: int, n: int, m: int) -> float:
-    """Return the value of a cell; along an axis of length 1 all cells have the same."""
-    return values[
-        row, min(np.int64(item), values.shape[1] - 1), min(np.int64(n), values.shape[2] - 1), min(np.int64(m), values.shape[3] - 1)
-    ]
-
-
-@njit(**OPTIONS)
-def factors_and_costs(steps: StepArrays, step: int, item: int, t: int, low: int, factors: np.ndarray, costs: np.ndarray) -> None:
-    """Fill in what multiplies a cell's cost if a path arrives there by this step, and what is added: 0 and infinity where it is blocked.
-
-    For as many frames of anti-diagonal t as the last two arguments have elements, from `low` on.
-    """
-    factors[:] = steps.weights[step]
-    costs[:] = steps.costs[step]
-    weight_row, cost_row = steps.weight_rows[step], steps.cost_rows[step]
-    if cost_row >= 0:
-        for i in range(len(costs)):
-            costs[i] = cell_value(steps.cell_values, cost_row, item, low + i, t - low - i)
-    if weight_row >= 0:
-        for i in range(len(factors)):
-            factors[i] = cell_value(steps.cell_values, weight_row, item, low + i, t - low - i)
-            if factors[i] == np.inf:
-                factors[i], costs[i] = 0.0, np.inf
-
-
-@njit(**OPTIONS)
-def arrive(before: np.ndarray, scaled: np.ndarray, factors: np.ndarray, costs: np.ndarray, gamma: float, arrivals: np.ndarray) -> None:
+def arrive(before: np.ndarray, scaled: np.ndarray, factors: np.ndarray, costs: np.ndarray, arrivals: np.ndarray) -> None:
     """Fill in what paths cost that arrive from the cells before by one step. Shape: all (cells,)"""
     for i in range(len(arrivals)):
-        arrivals[i] = before[i] + (factors[i] * scaled[i] + costs[i] / gamma)
+        arrivals[i] = before[i] + (factors[i] * scaled[i] + costs[i])
 
 
 @njit(**OPTIONS)
-def hand_back(
-    here: np.ndarray, probabilities: np.ndarray, factors: np.ndarray, before: np.ndarray, weights: np.ndarray, started: np.ndarray
-) -> None:
-    """Hand probabilities of passing back by one step to the cells before. Shape: all (cells,)"""
+def add_to(totals: np.ndarray, probabilities: np.ndarray) -> None:
+    for i in range(len(totals)):
+        totals[i] += np.float64(probabilities[i])
+
+
+@njit(**OPTIONS)
+def part(here: np.ndarray, totals: np.ndarray) -> None:
+    """Replace totals of probabilities by what these have to be multiplied with, to share out what passes here, no more and no less.
+
+    Else what rounding to float32 adds to or takes from them adds up along a path, to more than 1e-5 within thousands of cells.
+    """
     for i in range(len(here)):
-        used = here[i] * np.float64(probabilities[i])
+        totals[i] = here[i] / totals[i] if totals[i] > 0 else 0.0
+
+
+@njit(**OPTIONS)
+def hand_back(shared: np.ndarray, probabilities: np.ndarray, factors: np.ndarray, before: np.ndarray, weights: np.ndarray) -> None:
+    """Hand probabilities of passing back by one step to the cells before. Shape: all (cells,)"""
+    for i in range(len(shared)):
+        used = shared[i] * np.float64(probabilities[i])
         before[i] += used
         weights[i] += used * factors[i]
-        started[i] -= used
 
 
 @njit(**OPTIONS)
@@ -76,12 +61,14 @@ def forward_item(
     ends: BoundaryArrays,
     probabilities: np.ndarray,
     keep_probabilities: bool,
+    start_probabilities: np.ndarray,
     end_probabilities: np.ndarray,
 ) -> float:
     """Return an item's alignment cost in units of gamma, infinite if it has no path; fill the probabilities.
 
     Shape: cost (>= frames, >= targets); probabilities (S, frames x targets, one anti-diagonal after the other): that a path through the
-    cell came by that step; what is missing to 1 is the probability that it started there; end_probabilities (1, end cells of the item)
+    cell came by that step; start_probabilities (start cells of the item,): that it started there; end_probabilities
+    (end cells of the item,)
     """
     step_count = len(steps.frames)
     depth = np.max(steps.frames + steps.targets) + 1
@@ -90,7 +77,8 @@ def forward_item(
     scaled, factors, costs = np.empty(frames), np.empty(frames), np.empty(frames)
     first_end = ends.offsets[item]
     end_values = np.empty((ends.offsets[item + 1] - first_end, 1))
-    start, end, position = starts.offsets[item], first_end, 0
+    first_start = starts.offsets[item]
+    start, end, position = first_start, first_end, 0
     for t in range(frames + targets - 1):
         first, cells = max(0, t - targets + 1), min(frames - 1, t) + 1 - max(0, t - targets + 1)
         for i in range(cells):
@@ -102,8 +90,9 @@ def forward_item(
             low, high = max(first, frame_step), min(first + cells, t - target_step + 1)
             if low < high:
                 before = accumulated[(t - frame_step - target_step) % depth, low - frame_step : high - frame_step]
-                factors_and_costs(steps, s, item, t, low, factors[: high - low], costs[: high - low])
-                arrive(before, scaled[low - first :], factors, costs, gamma, arrivals[s, low - first : high - first])
+                factors_and_costs(steps, s, item, t, low, gamma, factors[: high - low], costs[: high - low])
+                arrive(before, scaled[low - first :], factors, costs, arrivals[s, low - first : high - first])
+        begin = start
         while start < starts.offsets[item + 1] and starts.frames[start] + starts.targets[start] == t:
             i = starts.frames[start] - first
             arrivals[step_count, i] = starts.weights[start] * scaled[i] + starts.costs[start] / gamma
@@ -111,6 +100,8 @@ def forward_item(
             start += 1
         here = accumulated[t % depth, first : first + cells]
         weigh_all(arrivals, rows, cells, operator, here)
+        for k in range(begin, start):
+            start_probabilities[k - first_start] = arrivals[step_count, starts.frames[k] - first]
         if keep_probabilities:
             for s in range(step_count):
                 probabilities[s, position : position + cells] = arrivals[s, :cells]
@@ -135,6 +126,7 @@ def backward_item(
     starts: BoundaryArrays,
     ends: BoundaryArrays,
     probabilities: np.ndarray,
+    start_probabilities: np.ndarray,
     end_probabilities: np.ndarray,
     gradient: np.ndarray,
     expected: np.ndarray,
@@ -150,7 +142,7 @@ def backward_item(
     step_count = len(steps.frames)
     depth = np.max(steps.frames + steps.targets) + 1
     passing = np.zeros((depth, frames))  # E of `depth` anti-diagonals
-    weights, started = np.empty(frames), np.empty(frames)  # mean weight, probability of having started here: both times E
+    weights, shared = np.empty(frames), np.empty(frames)  # mean weight times E, E in units of the probabilities' total
     factors, costs = np.empty(frames), np.empty(frames)
     start, end = starts.offsets[item + 1] - 1, ends.offsets[item + 1] - 1
     path_cost = entropy = 0.0
@@ -167,7 +159,14 @@ def backward_item(
             path_cost += probability * ends.costs[end]
             entropy += information(probability)
             end -= 1
-        started[:cells] = here
+        shared[:cells] = 0.0
+        for s in range(step_count):
+            add_to(shared[:cells], probabilities[s, position : position + cells])
+        last_start = start
+        while start >= starts.offsets[item] and starts.frames[start] + starts.targets[start] == t:
+            shared[starts.frames[start] - first] += start_probabilities[start - starts.offsets[item]]
+            start -= 1
+        part(here, shared)
         for s in range(step_count):
             frame_step, target_step = steps.frames[s], steps.targets[s]
             low, high = max(first, frame_step), min(first + cells, t - target_step + 1)
@@ -176,21 +175,20 @@ def backward_item(
             begin, stop = low - first, high - first
             before = passing[(t - frame_step - target_step) % depth, low - frame_step : high - frame_step]
             chosen = probabilities[s, position + begin : position + stop]
-            factors_and_costs(steps, s, item, t, low, factors[: high - low], costs[: high - low])
-            hand_back(here[begin:stop], chosen, factors, before, weights[begin:stop], started[begin:stop])
+            factors_and_costs(steps, s, item, t, low, 1.0, factors[: high - low], costs[: high - low])
+            hand_back(shared[begin:stop], chosen, factors, before, weights[begin:stop])
             if keep_statistics:
                 for i in range(high - low):
                     probability = np.float64(chosen[i])
                     if probability != 0:
                         path_cost += here[begin + i] * probability * costs[i]
                         entropy += here[begin + i] * information(probability)
-        while start >= starts.offsets[item] and starts.frames[start] + starts.targets[start] == t:
-            i = starts.frames[start] - first
-            weights[i] += started[i] * starts.weights[start]
-            path_cost += started[i] * starts.costs[start]
-            if here[i] != 0:
-                entropy += here[i] * information(started[i] / here[i])
-            start -= 1
+        for k in range(start + 1, last_start + 1):
+            i, probability = starts.frames[k] - first, start_probabilities[k - starts.offsets[item]]
+            started = shared[i] * probability
+            weights[i] += started * starts.weights[k]
+            path_cost += started * starts.costs[k]
+            entropy += here[i] * information(probability)
         for i in range(cells):
             gradient[first + i, t - first - i] = weights[i]
         if keep_statistics:
@@ -201,7 +199,7 @@ def backward_item(
     return path_cost, entropy
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
+@njit(parallel=True, **OPTIONS)
 def align_batch(
     cost: np.ndarray,
     frame_counts: np.ndarray,
@@ -229,9 +227,22 @@ def align_batch(
     for b in prange(len(cost)):
         frames, targets = frame_counts[b], target_counts[b]
         probabilities = np.empty((len(steps.frames), frames * targets if keep_gradient else 0), cost.dtype)
+        start_probabilities = np.zeros(starts.offsets[b + 1] - starts.offsets[b])
         end_probabilities = np.empty(ends.offsets[b + 1] - ends.offsets[b])
         losses[b] = gamma * forward_item(
-            cost[b], b, frames, targets, gamma, operator, steps, starts, ends, probabilities, keep_gradient, end_probabilities
+            cost[b],
+            b,
+            frames,
+            targets,
+            gamma,
+            operator,
+            steps,
+            starts,
+            ends,
+            probabilities,
+            keep_gradient,
+            start_probabilities,
+            end_probabilities,
         )
         if keep_gradient and losses[b] < np.inf:
             path_costs[b], entropies[b] = backward_item(
@@ -243,28 +254,9 @@ def align_batch(
                 starts,
                 ends,
                 probabilities,
+                start_probabilities,
                 end_probabilities,
                 gradient[b],
                 expected[b],
                 keep_statistics,
             )
-
-
-@njit(**OPTIONS)
-def reachable(item: int, frames: int, targets: int, steps: StepArrays, starts: BoundaryArrays, ends: BoundaryArrays) -> bool:
-    """Return whether any path leads from a start cell to an end cell of an item, whatever its cells cost."""
-    reached = np.zeros((frames, targets), np.bool_)
-    for start in range(starts.offsets[item], starts.offsets[item + 1]):
-        reached[starts.frames[start], starts.targets[start]] = True
-    for n in range(frames):
-        for m in range(targets):
-            for s in range(len(steps.frames)):
-                i, j = n - steps.frames[s], m - steps.targets[s]
-                if i >= 0 and j >= 0 and reached[i, j] and steps.costs[s] < np.inf:
-                    weight_row, cost_row = steps.weight_rows[s], steps.cost_rows[s]
-                    is_open = weight_row < 0 or cell_value(steps.cell_values, weight_row, item, n, m) < np.inf
-                    reached[n, m] |= is_open and (cost_row < 0 or cell_value(steps.cell_values, cost_row, item, n, m) < np.inf)
-    reaches_end = False
-    for end in range(ends.offsets[item], ends.offsets[item + 1]):
-        reaches_end |= reached[ends.frames[end], ends.targets[end]]
-    return reaches_end

@@ -34,11 +34,14 @@ def weigh_all(arguments: np.ndarray, rows: int, columns: int, operator: int, min
     if operator == SMOOTH:
         average(arguments, rows, columns, minima)
         return
+    if operator == HARD:
+        still_open = np.ones(columns)
+        for s in range(rows):
+            choose(arguments[s, :columns], minima, still_open)
+        return
     for column in range(columns):
         if minima[column] == np.inf:
             arguments[:rows, column] = 0.0
-        elif operator == HARD:
-            choose(arguments, rows, column, minima[column])
         else:
             minima[column] += project(arguments, rows, column, minima[column])
 
@@ -55,14 +58,15 @@ def exponential(excess: float) -> float:
     """Return exp(-excess) for an excess >= 0, 0 where that is negligible beside 1 or the excess NaN, to 2e-16.
 
     exp(-x) = 2^-k exp(r) with r = k ln 2 - x in [-ln 2 / 2, ln 2 / 2], by Taylor's series. Unlike the library's function it has neither
-    branch nor call, so that loops over it use vector registers.
+    branch nor call, so that loops over it use vector registers: with 32 bits for k, since few processors convert to 64 otherwise than
+    one by one.
     """
     x = excess if excess < NEGLIGIBLE_EXCESS else NEGLIGIBLE_EXCESS
-    k = np.int64(x * (1 / LN_2) + 0.5)
-    r = (k * LN_2_HIGH - x) + k * LN_2_LOW
+    k = np.int32(x * (1 / LN_2) + 0.5)
+    r = (np.float64(k) * LN_2_HIGH - x) + np.float64(k) * LN_2_LOW
     high = (1 / 40320) + r * ((1 / 362880) + r * ((1 / 3628800) + r * ((1 / 39916800) + r * (1 / 479001600))))
     series = 1 + r * (1 + r * ((1 / 2) + r * ((1 / 6) + r * ((1 / 24) + r * ((1 / 120) + r * ((1 / 720) + r * ((1 / 5040) + r * high)))))))
-    power = np.int64((1023 - k) << 52).view(np.float64)
+    power = np.int64(np.int64(np.int32(1023 - k)) << 52).view(np.float64)
     return series * power if excess < NEGLIGIBLE_EXCESS else 0.0
 
 
@@ -130,13 +134,15 @@ def differentiate_mean(arguments: np.ndarray, minima: np.ndarray, scales: np.nda
 
 
 @njit(**OPTIONS)
-def choose(arguments: np.ndarray, rows: int, column: int, lowest: float) -> None:
-    """Replace arguments by 1 for the first of the smallest, 0 for the others."""
-    chosen = False
-    for s in range(rows):
-        is_lowest = arguments[s, column] == lowest and not chosen
-        arguments[s, column] = 1.0 if is_lowest else 0.0
-        chosen |= is_lowest
+def choose(arguments: np.ndarray, minima: np.ndarray, still_open: np.ndarray) -> None:
+    """Replace arguments by 1 where they are the lowest and no other was chosen before, else by 0. Shape: all (columns,)
+
+    `still_open` is 1 where nothing was chosen yet, else 0.
+    """
+    for i in range(len(arguments)):
+        chosen = still_open[i] if arguments[i] == minima[i] and minima[i] < np.inf else 0.0
+        arguments[i] = chosen
+        still_open[i] -= chosen
 
 
 @njit(**OPTIONS)

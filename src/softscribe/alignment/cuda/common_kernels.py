@@ -25,11 +25,10 @@ def cells_before(t: int, frames: int, targets: int) -> int:
 
 
 @cuda.jit(device=True)
-def cell_value(values: np.ndarray, row: int, item: int, n: int, m: int) -> float:
-    """Return the value of a cell; along an axis of length 1 all cells have the same."""
-    return float(
-        values[row, min(np.int64(item), values.shape[1] - 1), min(np.int64(n), values.shape[2] - 1), min(np.int64(m), values.shape[3] - 1)]
-    )
+def cell_value(steps: StepArrays, row: int, item: int, n: int, m: int) -> float:
+    """Return the value of a step's tensor at a cell."""
+    strides = steps.cell_strides[row]
+    return float(steps.cell_values[strides[0] + np.int64(item) * strides[1] + np.int64(n) * strides[2] + np.int64(m) * strides[3]])
 
 
 @cuda.jit(device=True)
@@ -37,9 +36,9 @@ def factor_and_cost(steps: StepArrays, step: int, item: int, n: int, m: int) -> 
     """Return what multiplies a cell's cost if a path arrives there by this step, and what is added: 0 and infinity where it is blocked."""
     factor, cost = float(steps.weights[step]), float(steps.costs[step])
     if steps.cost_rows[step] >= 0:
-        cost = cell_value(steps.cell_values, steps.cost_rows[step], item, n, m)
+        cost = cell_value(steps, steps.cost_rows[step], item, n, m)
     if steps.weight_rows[step] >= 0:
-        factor = cell_value(steps.cell_values, steps.weight_rows[step], item, n, m)
+        factor = cell_value(steps, steps.weight_rows[step], item, n, m)
         if factor == math.inf:
             factor, cost = 0.0, math.inf
     return factor, cost
@@ -77,6 +76,7 @@ def forward_common(
     arrivals: np.ndarray,
     keep_probabilities: bool,
     probabilities: np.ndarray,
+    start_probabilities: np.ndarray,
     end_probabilities: np.ndarray,
     losses: np.ndarray,
 ) -> None:
@@ -84,8 +84,8 @@ def forward_common(
 
     An item whose counts are both 0 is left out.
 
-    Shape: cost (B, N, M); accumulated (B, depth, N) and arrivals (B, N, S + 1): scratch; probabilities (B, S, N x M); end_probabilities
-    like `ends`; losses (B,)
+    Shape: cost (B, N, M); accumulated (B, depth, N) and arrivals (B, N, S + 1): scratch; probabilities (B, S, N x M);
+    start_probabilities, end_probabilities like `starts`, `ends`; losses (B,)
     """
     item, thread = cuda.blockIdx.x, cuda.threadIdx.x
     frames, targets = frame_counts[item], target_counts[item]
@@ -101,6 +101,8 @@ def forward_common(
         for n in range(first + thread, stop, cuda.blockDim.x):
             m = t - n
             c = np.float64(cost[item, n, m]) / gamma
+            if c == math.inf:
+                c = math.nan  # or it would pass for a blocked cell
             values = arrivals[item, n]
             for s in range(step_count):
                 i, j = n - steps.frames[s], m - steps.targets[s]
@@ -111,6 +113,8 @@ def forward_common(
             index = find(starts, start, starts_stop, n)
             values[step_count] = starts.weights[index] * c + starts.costs[index] / gamma if index >= 0 else math.inf
             here = weigh(values, step_count + 1, operator)
+            if index >= 0:
+                start_probabilities[index] = values[step_count]
             accumulated[item, t % depth, n] = here
             if keep_probabilities:
                 for s in range(step_count):
@@ -136,6 +140,7 @@ def backward_common(
     depth: int,
     passing: np.ndarray,
     probabilities: np.ndarray,
+    start_probabilities: np.ndarray,
     end_probabilities: np.ndarray,
     losses: np.ndarray,
     gradient: np.ndarray,
@@ -181,22 +186,25 @@ def backward_common(
                 if i < frames and j < targets:
                     after = cells_before(i + j, frames, targets) - max(0, i + j - targets + 1) + i
                     here += passing[item, (i + j) % depth, i] * np.float64(probabilities[item, s, after])
-            started = here
+            index = find(starts, starts_begin, start, n)
+            # The probabilities sum to 1, but for rounding to float32, which would add up along a path.
+            total = start_probabilities[index] if index >= 0 else 0.0
+            for s in range(step_count):
+                total += np.float64(probabilities[item, s, position + n])
+            shared = here / total if total > 0.0 else 0.0
             for s in range(step_count):
                 probability = np.float64(probabilities[item, s, position + n])
                 if probability != 0.0:
                     factor, step_cost = factor_and_cost(steps, s, item, n, m)
-                    weight += here * probability * factor
-                    path_cost += here * probability * step_cost
+                    weight += shared * probability * factor
+                    path_cost += shared * probability * step_cost
                     entropy += here * information(probability)
-                    started -= here * probability
-            index = find(starts, starts_begin, start, n)
             if index >= 0:
+                started = shared * start_probabilities[index]
                 weight += started * starts.weights[index]
                 path_cost += started * starts.costs[index]
-                if here != 0.0:
-                    entropy += here * information(started / here)
-            passing[item, t % depth, n] = here
+                entropy += here * information(start_probabilities[index])
+            passing[item, t % depth, n] = shared
             gradient[item, n, m] = weight
             if keep_statistics:
                 path_cost += weight * np.float64(cost[item, n, m])

@@ -10,7 +10,6 @@ import numpy as np
 from softscribe.alignment.boundaries import BoundaryArrays
 from softscribe.alignment.cuda import common_kernels, strip_backward_kernels, strip_kernels
 from softscribe.alignment.cuda.lane_kernels import LANES, WARPS
-from softscribe.alignment.cuda.number_kernels import LARGEST_EXPONENT
 from softscribe.alignment.steps import StepArrays
 
 LAUNCH_CHUNKS = 3
@@ -74,16 +73,12 @@ def plan_launches(frames: int, targets: int) -> Plan:
 
 
 def scaled_weights(weights: tuple[float, ...], gamma: float) -> tuple[tuple[np.float32, np.float32, np.float32], ...]:
-    """Return -weight log2(e) / gamma of each step as two float32, whose sum has 48 bits, and the least exponent of its factors.
-
-    An infinite weight is a blocked step, whose factor is always below the least.
-    """
+    """Return -weight log2(e) / gamma of each step as two float32, whose sum has 48 bits, and whether it is blocked, 1 or 0."""
     scales = []
     for weight in weights:
         scale = 0.0 if math.isinf(weight) else -weight / (gamma * math.log(2))
         high = np.float32(scale)
-        least = np.float32(math.inf) if math.isinf(weight) else -LARGEST_EXPONENT
-        scales.append((high, np.float32(scale - float(high)), least))
+        scales.append((high, np.float32(scale - float(high)), np.float32(math.isinf(weight))))
     return tuple(scales)
 
 
@@ -104,8 +99,8 @@ def sweep_classical(
     """Fill `losses` and, unless it is None, `gradients`, of which padding is left as it is.
 
     Nothing is written for an item whose counts are both 0. An item without a path has an infinite loss and a gradient of 0. Beyond the
-    number format, that is with NaN or infinite costs, or negative ones below -1.4e6 gamma (divided by the largest weight), loss and
-    gradient are NaN. Costs above 1.4e6 gamma count as infinite.
+    number format, that is with costs that are NaN or infinite, or above 1.9e11 gamma (divided by the largest weight) in magnitude, loss
+    and gradient are NaN.
 
     Args:
         empty: makes scratch on the device, of a shape and the name of a type.
@@ -203,7 +198,7 @@ def sweep_common(
     step_count = steps.frames.shape[0]
     of_anti_diagonals = empty((batch, depth, frames), "float64")
     probabilities = empty((batch, step_count, frames * targets) if gradient is not None else (1, 1, 1), str(cost.dtype))
-    end_probabilities = empty((max(ends.frames.shape[0], 1),), "float64")
+    start_probabilities, end_probabilities = (empty((max(cells.frames.shape[0], 1),), "float64") for cells in (starts, ends))
     threads = min(common_kernels.THREADS, LANES * math.ceil(min(frames, targets) / LANES))
     sweeps.forward[batch, threads, stream](
         cost,
@@ -219,6 +214,7 @@ def sweep_common(
         empty((batch, frames, step_count + 1), "float64"),
         gradient is not None,
         probabilities,
+        start_probabilities,
         end_probabilities,
         losses,
     )
@@ -234,6 +230,7 @@ def sweep_common(
         depth,
         of_anti_diagonals,
         probabilities,
+        start_probabilities,
         end_probabilities,
         losses,
         gradient,

@@ -14,7 +14,8 @@ from numba import cuda
 ZERO, ONE, NAN = np.float32(0), np.float32(1), np.float32(math.nan)
 LOWEST = np.int64(-(1 << 62))  # exponent of the number 0
 BLOCKED = np.int64(-(1 << 60))  # exponent of the factor 0: lower than any path's, and added to LOWEST still an int64
-LARGEST_EXPONENT = np.float32(1 << 21)  # of one cell's factor; beyond it `factor_of` has too few bits for the fraction
+LARGEST_EXPONENT = np.float64(1 << 38)  # of one cell's factor, so that the sum over any path is far above BLOCKED
+LARGEST_IN_FLOAT32 = np.float32(1 << 21)  # of one cell's factor; beyond it float32 has too few bits for the fraction
 SMALLEST_NORMAL = np.float32(1.1754944e-38)
 
 # Added to a float32 of magnitude up to 2^22, this leaves the nearest integer in the lowest bits.
@@ -35,19 +36,23 @@ C1, C2, C3, C4, C5, C6 = (np.float32(coefficient) for coefficient in _fit.coef)
 def factor_of(fused, cost: float, scale: tuple[float, float, float]) -> tuple[float, int]:
     """Return exp(-weight cost / gamma) = 2^(cost (high + low)) as a factor in (0.6, 1.6) and an exponent.
 
-    `scale` is (high, low, least exponent): -weight log2(e) / gamma in two float32, and the exponent below which the factor is 0. That is
-    plus infinity for a blocked step, which so is blocked whatever the cost. A factor too large for the format is NaN, never a wrong number.
+    `scale` is (high, low, blocked): -weight log2(e) / gamma in two float32, and whether the step is blocked, 1 or 0, which it is whatever
+    the cost. A factor beyond the format is NaN, never a wrong number.
     """
-    high, low, least = scale
+    high, low, blocked = scale
     shifted = fused(cost, high, ROUNDING)
     rounded = np.float32(shifted - ROUNDING)
     fraction = fused(cost, low, fused(cost, high, -rounded))
+    exponent = np.int64(np.int32(np.float32(shifted).view(np.int32) - ROUNDING_BITS))
+    if not abs(rounded) <= LARGEST_IN_FLOAT32:
+        exact = np.float64(cost) * (np.float64(high) + np.float64(low))
+        bounded = exact if abs(exact) < LARGEST_EXPONENT else np.float64(0)
+        whole = math.floor(bounded + 0.5)
+        fraction = np.float32(bounded - whole) if abs(exact) < LARGEST_EXPONENT else NAN
+        exponent = np.int64(whole)
     factor = fused(fraction, fused(fraction, fused(fraction, fused(fraction, fused(fraction, C6, C5), C4), C3), C2), C1)
     factor = fused(fraction, factor, ONE)
-    exponent = np.int64(np.int32(np.float32(shifted).view(np.int32) - ROUNDING_BITS))
-    if rounded > LARGEST_EXPONENT:
-        factor = NAN
-    if rounded < least:
+    if blocked > ZERO:
         factor, exponent = ZERO, BLOCKED
     return factor, exponent
 

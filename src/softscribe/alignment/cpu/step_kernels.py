@@ -1,0 +1,70 @@
+"""What steps cost at a cell, and whether they lead anywhere."""
+
+import numpy as np
+from numba import njit
+
+from softscribe.alignment.boundaries import BoundaryArrays
+from softscribe.alignment.cpu.operator_kernels import OPTIONS
+from softscribe.alignment.steps import StepArrays
+
+
+@njit(**OPTIONS)
+def cell_value(steps: StepArrays, row: int, item: int, n: int, m: int) -> float:
+    """Return the value of a step's tensor at a cell."""
+    return steps.cell_values[cell_index(steps.cell_strides[row], item, n, m)]
+
+
+@njit(**OPTIONS)
+def cell_index(strides: np.ndarray, item: int, n: int, m: int) -> int:
+    return strides[0] + np.int64(item) * strides[1] + np.int64(n) * strides[2] + np.int64(m) * strides[3]
+
+
+@njit(**OPTIONS)
+def fill_from_cells(steps: StepArrays, row: int, item: int, t: int, low: int, filled: np.ndarray) -> None:
+    """Do the same for as many frames of anti-diagonal t as there is room for, from `low` on."""
+    strides = steps.cell_strides[row]
+    first, advance = cell_index(strides, item, low, t - low), strides[2] - strides[3]
+    for i in range(len(filled)):
+        filled[i] = steps.cell_values[first + i * advance]
+
+
+@njit(**OPTIONS)
+def factors_and_costs(
+    steps: StepArrays, step: int, item: int, t: int, low: int, unit: float, factors: np.ndarray, costs: np.ndarray
+) -> None:
+    """Fill in what multiplies a cell's cost if a path arrives there by this step, and what is added: 0 and infinity where it is blocked.
+
+    For as many frames of anti-diagonal t as the last two arguments have elements, from `low` on; what is added is measured in `unit`.
+    """
+    factors[:] = steps.weights[step]
+    costs[:] = steps.costs[step] / unit
+    weight_row, cost_row = steps.weight_rows[step], steps.cost_rows[step]
+    if cost_row >= 0:
+        fill_from_cells(steps, cost_row, item, t, low, costs)
+        for i in range(len(costs)):
+            costs[i] /= unit
+    if weight_row >= 0:
+        fill_from_cells(steps, weight_row, item, t, low, factors)
+        for i in range(len(factors)):
+            if factors[i] == np.inf:
+                factors[i], costs[i] = 0.0, np.inf
+
+
+@njit(**OPTIONS)
+def reachable(item: int, frames: int, targets: int, steps: StepArrays, starts: BoundaryArrays, ends: BoundaryArrays) -> bool:
+    """Return whether any path leads from a start cell to an end cell of an item, whatever its cells cost."""
+    reached = np.zeros((frames, targets), np.bool_)
+    for start in range(starts.offsets[item], starts.offsets[item + 1]):
+        reached[starts.frames[start], starts.targets[start]] = True
+    for n in range(frames):
+        for m in range(targets):
+            for s in range(len(steps.frames)):
+                i, j = n - steps.frames[s], m - steps.targets[s]
+                if i >= 0 and j >= 0 and reached[i, j] and steps.costs[s] < np.inf:
+                    weight_row, cost_row = steps.weight_rows[s], steps.cost_rows[s]
+                    is_open = weight_row < 0 or cell_value(steps, weight_row, item, n, m) < np.inf
+                    reached[n, m] |= is_open and (cost_row < 0 or cell_value(steps, cost_row, item, n, m) < np.inf)
+    reaches_end = False
+    for end in range(ends.offsets[item], ends.offsets[item + 1]):
+        reaches_end |= reached[ends.frames[end], ends.targets[end]]
+    return reaches_end
