@@ -106,6 +106,9 @@ def test_what_cannot_be_known_is_not_compensated() -> None:
     short = estimate_time_shift(*made_curves(0, 5.0, seconds=60), 40.0)
     assert short.frames == pytest.approx(5, abs=0.5)
     assert short.compensation_frames == 0, "six pieces are too few for an interval"
+    beyond = estimate_time_shift(*made_curves(0, 21.0), 40.0)
+    assert abs(beyond.frames) == 20, "half a second, as far as it looks"
+    assert beyond.compensation_frames == 0
     silent = estimate_time_shift(onsets, [np.zeros_like(heard[0])], 40.0)
     assert math.isnan(silent.frames)
     assert silent.compensation_frames == 0
@@ -149,6 +152,7 @@ def test_what_cannot_be_used_is_refused() -> None:
         lambda: estimate_time_shift([curve], [curve], 0.0),
         lambda: estimate_time_shift([curve], [curve], math.nan),
         lambda: estimate_time_shift([curve], [curve], 40.0, seed=-1),
+        lambda: TimeShift(1.0, 0.0, 2.0).milliseconds(0.0),
         lambda: rises(np.zeros((0, 12))),
         lambda: rises(np.zeros(12)),
         lambda: rises(np.full((3, 12), np.nan)),

@@ -72,9 +72,14 @@ class TimeShift(NamedTuple):
     def milliseconds(self, frames_per_second: float) -> dict[str, float] | None:
         """Return estimate and interval in ms, for a model card; None if nothing is known.
 
+        Raises:
+            InputError: the frame rate is not positive.
+
         >>> TimeShift(2.2, 1.9, 2.6).milliseconds(40.0)
         {'estimate': 55.0, 'lowest': 47.5, 'highest': 65.0}
         """
+        if not 0 < frames_per_second < math.inf:
+            raise InputError(f"frames_per_second: {frames_per_second}. Remedy: a positive number.")
         if math.isnan(self.frames):
             return None
         return {
@@ -193,7 +198,8 @@ def estimate_time_shift(
         return TimeShift(math.nan, math.nan, math.nan)
     known = gaussian_filter1d(known, SMOOTHING_SECONDS * frames_per_second, axis=1, mode="nearest")
     shift = _peak(known.sum(axis=0))
-    if len(known) < FEWEST_PIECES:
+    # A peak at the end of what was looked at may go on rising beyond it.
+    if len(known) < FEWEST_PIECES or abs(shift) >= largest:
         return TimeShift(shift, -float(largest), float(largest))
     drawn = np.random.default_rng(seed).integers(len(known), size=(BOOTSTRAP_DRAWS, len(known)))
     lowest, highest = np.quantile([_peak(known[numbers].sum(axis=0)) for numbers in drawn], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
