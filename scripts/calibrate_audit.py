@@ -97,7 +97,10 @@ def main() -> None:
     recordings = store.recordings()
     if options.part:
         recordings = recordings[("even", "odd").index(options.part) :: 2]
-    activations_of = partial(predict, load_model(options.model)[0]) if options.model else None
+    activations_of = None
+    if options.model:
+        model, card = load_model(options.model)
+        activations_of = partial(predict, model, time_shift_frames=card["time_shift_frames"])
     pairs = [(prepared, segment) for prepared in recordings for segment in prepared.recording.segments]
     rng = np.random.default_rng(options.seed)
     rounds = np.array_split(rng.permutation(len(pairs)), 10)

@@ -3,14 +3,16 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from softscribe.health import LIMITS, ActivationHealth, AlignmentHealth, Diagonalization
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "health.md").read_text(encoding="utf-8")
 
 
-def test_the_training_loop_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL))
+def test_the_examples_run(example: str) -> None:
     exec(compile(example, "health.md", "exec"), {})
 
 

@@ -73,6 +73,12 @@ def even_store(tmp_path_factory: pytest.TempPathFactory, one_channel: HcqtSettin
     return _prepare(tmp_path_factory.mktemp("even"), one_channel, ("train",) * 4 + ("validation",) * 2, notes=3)
 
 
+@pytest.fixture(scope="session")
+def long_store(tmp_path_factory: pytest.TempPathFactory, one_channel: HcqtSettings) -> Path:
+    """A store with a minute and a half of melodies for validation."""
+    return _prepare(tmp_path_factory.mktemp("long"), one_channel, ("train", *("validation",) * 9, "test"), notes=20)
+
+
 def _prepare(folder: Path, features: HcqtSettings, splits: Sequence[str], notes: int = 8) -> Path:
     store = FeatureStore(folder / "store", features)
     recordings = [_record(folder, f"melody{number}", split, seed=number, notes=notes) for number, split in enumerate(splits)]

@@ -243,8 +243,8 @@ def _audit(words: list[str]) -> int:
         run = newest_run(folder, MODEL_CARD)
         settings = read_run(run)
         store = FeatureStore(Path(settings.store), HcqtSettings.from_dict(settings.features))
-        model, judged_by, output = load_model(run / "model")[0], str(run / "model"), run
-        verdicts = audit(store.recordings(), store.settings, partial(predict, model))
+        (model, card), judged_by, output = load_model(run / "model"), str(run / "model"), run
+        verdicts = audit(store.recordings(), store.settings, partial(predict, model, time_shift_frames=card["time_shift_frames"]))
     else:
         store, judged_by = open_store(folder), "features"
         output = store.directory.parent

@@ -6,6 +6,7 @@ from softscribe.health.audit import Verdict, audit
 from softscribe.health.audit_report import audit_table, write_audit
 from softscribe.health.diagonalization import Diagonalization, diagonalization
 from softscribe.health.monitor import LIMITS, Alarm, HealthMonitor, Limit, health_numbers
+from softscribe.health.time_shift import TimeShift, estimate_time_shift, onset_strength, rises
 
 __all__ = [
     "LIMITS",
@@ -15,12 +16,16 @@ __all__ = [
     "Diagonalization",
     "HealthMonitor",
     "Limit",
+    "TimeShift",
     "Verdict",
     "activation_health",
     "alignment_health",
     "audit",
     "audit_table",
     "diagonalization",
+    "estimate_time_shift",
     "health_numbers",
+    "onset_strength",
+    "rises",
     "write_audit",
 ]

@@ -25,7 +25,8 @@ def save_model(folder: Path, model: nn.Module, card: dict[str, Any]) -> None:
     Args:
         card: plain values only: `model` (name and settings as `create_model` takes them), `features` (settings of the HCQT), `outputs`,
             `threshold` (activation from which a pitch counts as sounding, in [0, 1]), `time_shift_frames` (how many frames late the
-            activations are), `data` (what it was trained on).
+            activations are: every use moves them back by as much), `data` (what it was trained on). Further entries are kept and not
+            looked at, such as `time_shift_measured_ms`, what was measured after training, with its interval.
 
     Raises:
         InputError: a key of the card is missing, or the folder cannot be written.

@@ -1,12 +1,13 @@
 """Evaluation of a trained run on held-out recordings, frame by frame, note by note, and of its alignments."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import nn
 
 from softscribe.alignment import align, bce_cost
 from softscribe.corpora import FeatureStore, PreparedRecording, corpus_fingerprint
@@ -22,19 +23,18 @@ from softscribe.evaluation import (
     tune_threshold,
     write_report,
 )
+from softscribe.health import estimate_time_shift, onset_strength, rises
 from softscribe.models import load_model
 from softscribe.report import write_run_report
 from softscribe.scores import strong_targets
-from softscribe.sound import HcqtSettings, compress
+from softscribe.sound import HcqtSettings
 from softscribe.training.losses import SdtwLoss, create_loss
 from softscribe.training.segments import AnnotatedSegment, TargetSettings, annotated_segments
 from softscribe.training.settings import TrainSettings
-from softscribe.transcription import decode_notes, predict, shift_back
+from softscribe.transcription import decode_notes, predict
 
-
-def predict_recording(model: nn.Module, prepared: PreparedRecording, shift_frames: float = 0.0) -> Float[np.ndarray, "frames outputs"]:
-    """Return the activations of a whole recording, moved `shift_frames` earlier."""
-    return shift_back(predict(model, prepared.features), shift_frames)
+SMALLEST_ACTIVATION = 1e-6
+"""Activations are aligned as logits; nearer to 0 or 1 than this they tell no more, being rounded to 6e-8."""
 
 
 def recording_truth(prepared: PreparedRecording, outputs: int) -> Bool[np.ndarray, "frames outputs"]:
@@ -79,10 +79,11 @@ def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", thre
     report_folder = folder if split == "test" and threshold is None else folder / "evaluation" / split
     threshold = card["threshold"] if threshold is None else threshold
     baseline_threshold = _baseline_threshold(recordings, card["outputs"], features)
-    rows = []
+    rows, predicted = [], {}
     for prepared in chosen:
         truth = recording_truth(prepared, card["outputs"])
-        activations = predict_recording(model, prepared, card["time_shift_frames"])
+        activations = predict(model, prepared.features, time_shift_frames=card["time_shift_frames"])
+        predicted[prepared.recording.name] = activations
         row: dict[str, Any] = {"file": prepared.recording.name}
         row |= frame_measures(activations, truth, threshold)
         row |= multipitch_measures(activations >= threshold, truth, prepared.frames_per_second)
@@ -95,14 +96,17 @@ def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", thre
     summary: dict[str, Any] = {"split": split, "outputs": card["outputs"], "threshold": threshold} | {
         f"training_{name}": value for name, value in card["data"].items()
     }
-    summary |= alignment_error(model, settings, annotated_segments(chosen, split))
+    summary |= alignment_error(predicted, settings, annotated_segments(chosen, split))
+    summary |= time_shift_measures(predicted, chosen, features, card["outputs"])
     report = write_report(rows, summary, report_folder)
     write_run_report(folder)
     return report
 
 
-def alignment_error(model: nn.Module, settings: TrainSettings, segments: list[AnnotatedSegment]) -> dict[str, float]:
-    """Align the model's predictions with the segments' targets and compare the onsets with those performed.
+def alignment_error(
+    predicted: Mapping[str, Float[np.ndarray, "_ outputs"]], settings: TrainSettings, segments: list[AnnotatedSegment]
+) -> dict[str, float]:
+    """Align the activations of recordings, given by name, with the segments' targets and compare the onsets with those performed.
 
     The alignment is the one that training ends with: the final gamma, no prior. A run that was trained without alignment (`static`,
     `strong`) is measured with 1-1-2 weights and gamma 1.
@@ -115,24 +119,44 @@ def alignment_error(model: nn.Module, settings: TrainSettings, segments: list[An
         truth = segment.prepared.recording.truth
         if truth is None:
             continue
-        found, unique_onsets = align_segment(model, segment, settings.targets, loss)
+        found, unique_onsets = align_segment(predicted[segment.prepared.recording.name], segment, settings.targets, loss)
         estimated.append(found + segment.first_frame / segment.prepared.frames_per_second)
         true.append(true_target_onsets(unique_onsets, segment.segment.score_start_quarters, truth))
     return alignment_measures(np.concatenate(estimated), np.concatenate(true)) if estimated else {}
 
 
 def align_segment(
-    model: nn.Module, segment: AnnotatedSegment, targets: TargetSettings, loss: SdtwLoss
+    activations: Float[np.ndarray, "frames outputs"], segment: AnnotatedSegment, targets: TargetSettings, loss: SdtwLoss
 ) -> tuple[Float[np.ndarray, " targets"], Float[np.ndarray, " targets"]]:
-    """Return when each unique target of a segment begins, in seconds from the segment's start, and where it is written, in quarters."""
+    """Return when each unique target of a segment begins, in seconds from the segment's start, and where it is written, in quarters.
+
+    The activations are those of the whole recording. Where the segment ends behind them, by a rounding error, their last row is held.
+    """
     unique = segment.unique(targets)
     row_targets = segment.target_of_row(targets)
-    features = torch.from_numpy(compress(segment.features())).permute(1, 0, 2)[None]
+    inside = np.minimum(segment.first_frame + np.arange(segment.frame_count), len(activations) - 1)
     with torch.inference_mode():
-        cost = bce_cost(model(features).float(), torch.from_numpy(unique.values[row_targets])[None].float())
+        logits = torch.logit(torch.from_numpy(activations[inside]), eps=SMALLEST_ACTIVATION)
+        cost = bce_cost(logits[None], torch.from_numpy(unique.values[row_targets])[None].float())
         result = align(cost, gamma=loss.gamma.final, weights=loss.weights)
     onsets = aligned_onsets(result.expected_alignment[0].numpy(), row_targets, segment.prepared.frames_per_second)
     return onsets, unique.onsets_quarters
+
+
+def time_shift_measures(
+    predicted: Mapping[str, Float[np.ndarray, "_ outputs"]], recordings: list[PreparedRecording], features: HcqtSettings, outputs: int
+) -> dict[str, float | None]:
+    """Return how late activations are, in ms, as the recordings themselves tell and as the truth does; None where nothing rises."""
+    pairs = [(prepared, rises(predicted[prepared.recording.name])) for prepared in recordings]
+    references = {
+        "time_shift_ms": [onset_strength(prepared.features, features) for prepared, _ in pairs],
+        "true_time_shift_ms": [rises(recording_truth(prepared, outputs)) for prepared, _ in pairs],
+    }
+    measured: dict[str, float | None] = {}
+    for name, curves in references.items():
+        frames = estimate_time_shift(curves, [rising for _, rising in pairs], features.frames_per_second).frames
+        measured[name] = None if math.isnan(frames) else 1000 * frames / features.frames_per_second
+    return measured
 
 
 def _baseline_threshold(recordings: list[PreparedRecording], outputs: int, features: HcqtSettings) -> float:

@@ -12,7 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from softscribe.alignment import bce_cost
 from softscribe.errors import InputError
 from softscribe.files import replacing
-from softscribe.health import Alarm, HealthMonitor, health_numbers
+from softscribe.health import Alarm, HealthMonitor, estimate_time_shift, health_numbers, onset_strength, rises
+from softscribe.models import CONTEXT_FRAMES
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.losses import SdtwLoss
 from softscribe.training.module import TranscriptionModule, step_is_done
@@ -81,7 +82,13 @@ class HealthCheck(Callback):
         with torch.no_grad():
             logits = module.model(batch.features.to(module.device)).float().cpu()
         module.model.train(was_training)
-        return health_numbers(
+        segments = dataset.segments[: self.settings.segments]
+        shift = estimate_time_shift(
+            [onset_strength(segment.features()[CONTEXT_FRAMES:-CONTEXT_FRAMES], dataset.features) for segment in segments],
+            [rises(each[: segment.frame_count].sigmoid().numpy()) for each, segment in zip(logits, segments, strict=True)],
+            dataset.features.frames_per_second,
+        )
+        numbers = health_numbers(
             bce_cost(logits, batch.targets),
             batch.frame_counts,
             batch.target_counts,
@@ -91,6 +98,7 @@ class HealthCheck(Callback):
             weights=module.loss.weights,
             seed=trainer.global_step,
         )
+        return {**numbers, "time_shift_frames": shift.frames}
 
     def _sound(self, alarm: Alarm, trainer: pl.Trainer, module: TranscriptionModule) -> None:
         step, policy = trainer.global_step, self.settings.policy

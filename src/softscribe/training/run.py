@@ -21,7 +21,7 @@ from softscribe.alignment import gpu_is_usable
 from softscribe.corpora import FeatureStore, PreparedRecording, corpus_fingerprint
 from softscribe.errors import InputError
 from softscribe.evaluation import tune_threshold
-from softscribe.health import Verdict
+from softscribe.health import Verdict, estimate_time_shift, onset_strength, rises
 from softscribe.models import create_model, has_fast_bfloat16, load_model, save_model
 from softscribe.plots import plot_curves, save
 from softscribe.report import curve_points, write_environment, write_run_report
@@ -39,7 +39,7 @@ from softscribe.training.checkpoints import (
 )
 from softscribe.training.curves import CurvesLogger, StepCurves
 from softscribe.training.data_module import SegmentDataModule
-from softscribe.training.evaluate import predict_recording, recording_truth
+from softscribe.training.evaluate import recording_truth
 from softscribe.training.exclusion import exclude_doubtful, without_excluded
 from softscribe.training.health_check import HealthCheck
 from softscribe.training.losses import create_loss
@@ -47,6 +47,7 @@ from softscribe.training.module import MONITORED_COST, TranscriptionModule
 from softscribe.training.pictures import SegmentPictures
 from softscribe.training.progress import StepProgress
 from softscribe.training.settings import TrainSettings
+from softscribe.transcription import predict, shift_back
 
 DEFAULT_THRESHOLD = 0.5
 CURVES_INTERVAL_STEPS = 10
@@ -165,28 +166,40 @@ def build_model(settings: dict[str, Any], features: HcqtSettings, outputs: int) 
 def write_model(
     settings: TrainSettings, model: nn.Module, recordings: list[PreparedRecording], folder: Path, *, excluded: Sequence[Verdict] = ()
 ) -> Path:
-    """Write the model of the lowest validation cost, with the threshold tuned on the validation pieces, as `folder`/model.
+    """Write the model of the lowest validation cost, with its time shift and threshold from the validation pieces, as `folder`/model.
 
     `recordings` are the whole corpus, by which an evaluation knows it again; its `excluded` pairs do not count as trained on.
     """
     best = folder / "checkpoints" / BEST
     if best.exists():
         model.load_state_dict(model_weights(read_checkpoint(best)))
-    validation = [prepared for prepared in recordings if prepared.recording.split == "validation" and prepared.recording.truth is not None]
-    outputs = settings.targets.outputs
+    features, outputs = HcqtSettings.from_dict(settings.features), settings.targets.outputs
+    predicted = [(each, predict(model, each.features)) for each in recordings if each.recording.split == "validation"]
+    # No label is looked at, so this also holds where no truth is known.
+    shift = estimate_time_shift(
+        [onset_strength(prepared.features, features) for prepared, _ in predicted],
+        [rises(activations) for _, activations in predicted],
+        features.frames_per_second,
+    )
+    shift_frames = shift.compensation_frames if settings.time_shift == "compensate" else 0.0
+    print(f"time shift: {shift}; {f'activations are moved by {-shift_frames:+.1f} frames' if shift_frames else 'nothing is moved'}")
     threshold = settings.threshold.fixed
-    if threshold is None and validation:
-        threshold = tune_threshold([(predict_recording(model, prepared), recording_truth(prepared, outputs)) for prepared in validation])
+    judged = [(prepared, activations) for prepared, activations in predicted if prepared.recording.truth is not None]
+    if threshold is None and judged:
+        threshold = tune_threshold(
+            [(shift_back(activations, shift_frames), recording_truth(prepared, outputs)) for prepared, activations in judged]
+        )
     trained_on = without_excluded(recordings, excluded)
     train_split = [prepared.recording for prepared in trained_on if prepared.recording.split == "train"]
     anchors = sum(recording.anchor_count for recording in train_split)
     minutes = sum(recording.annotated_seconds for recording in train_split) / 60
     card = {
         "model": {name: value for name, value in settings.model.items() if name != "init"},
-        "features": HcqtSettings.from_dict(settings.features).to_dict(),
+        "features": features.to_dict(),
         "outputs": outputs,
         "threshold": DEFAULT_THRESHOLD if threshold is None else threshold,
-        "time_shift_frames": 0.0,
+        "time_shift_frames": shift_frames,
+        "time_shift_measured_ms": shift.milliseconds(features.frames_per_second),
         "data": {
             "corpus": settings.corpus.get("name", "unnamed"),
             "minutes": round(minutes, 2),

@@ -9,6 +9,7 @@ from softscribe.training.module import OptimizerSettings
 from softscribe.training.segments import TargetSettings
 
 AUDIT_POLICIES = ("ignore", "exclude")
+TIME_SHIFT_POLICIES = ("ignore", "compensate")
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
 
@@ -162,6 +163,8 @@ class TrainSettings:
         model: `name` and settings of the model, see `create_model`, and `init`: a model folder whose weights to start from, or `null`.
         loss: `name` and settings of the loss, see `create_loss`.
         audit: `exclude` leaves training segments out whose score does not fit them (see docs/audit.md), `ignore` trains on all.
+        time_shift: `compensate` moves the model's activations back, in every use, by the time shift that is measured after training (see
+            docs/health.md); `ignore` only measures it.
         health: who watches over the alignment.
         logger: `tensorboard: true` writes TensorBoard events beside metrics.csv.
     """
@@ -182,10 +185,13 @@ class TrainSettings:
     logger: dict[str, Any] = field(default_factory=dict)
     corpus: dict[str, Any] = field(default_factory=dict)
     audit: str = "ignore"
+    time_shift: str = "compensate"
 
     def __post_init__(self) -> None:
         if self.audit not in AUDIT_POLICIES:
             raise InputError(f"audit: {self.audit!r}. Remedy: one of {', '.join(AUDIT_POLICIES)}.")
+        if self.time_shift not in TIME_SHIFT_POLICIES:
+            raise InputError(f"time_shift: {self.time_shift!r}. Remedy: one of {', '.join(TIME_SHIFT_POLICIES)}.")
         if self.seed < 0:
             raise InputError(f"seed: {self.seed}. Remedy: a whole number from 0.")
         if self.loss.get("name") == "static" and self.targets.kind == "unique":

@@ -18,9 +18,13 @@ _BLURRED_FRAMES = (RECEPTIVE_FIELD_FRAMES - 2 * CONTEXT_FRAMES - 1) // 2
 
 
 def predict(
-    model: nn.Module, magnitudes: Float[np.ndarray, "frames channels bins"], *, chunk_frames: int = CHUNK_FRAMES
+    model: nn.Module,
+    magnitudes: Float[np.ndarray, "frames channels bins"],
+    *,
+    time_shift_frames: float = 0.0,
+    chunk_frames: int = CHUNK_FRAMES,
 ) -> Float32[np.ndarray, "frames outputs"]:
-    """Return the activations of a recording, in [0, 1], one row for each frame.
+    """Return the activations of a recording, in [0, 1], one row for each frame. Every use of a trained model predicts here.
 
     Before and after the recording there is silence. The network sees `chunk_frames` at a time, with enough of their neighbours that the
     result is that of one pass over the whole recording, but for rounding (about 1e-6). Memory grows by the result alone. An
@@ -30,13 +34,15 @@ def predict(
         model: called with log-compressed features (1, channels, frames + 2 * CONTEXT_FRAMES, bins) on the device of its weights, returns
             logits (1, frames, outputs). Used in evaluation mode, then left as it was.
         magnitudes: linear magnitudes of the HCQT; may be memory-mapped.
+        time_shift_frames: by how many frames the model is late, as its card states it; the activations are moved back by as much.
         chunk_frames: how many frames to predict at a time, at least 1.
 
     Shape:
         magnitudes: (N, C, F); output: (N, K)
 
     Raises:
-        InputError: there are no frames, some magnitude is NaN or infinite, or `chunk_frames` is below 1.
+        InputError: there are no frames, some magnitude is NaN or infinite, `chunk_frames` is below 1, or
+            `time_shift_frames` is not finite.
 
     >>> from softscribe.models import Mcnn
     >>> predict(Mcnn(in_channels=6, outputs=12, channels=(8, 8, 8, 1)), np.zeros((100, 6, 216), np.float16)).shape
@@ -50,11 +56,12 @@ def predict(
     model.eval()
     try:
         with torch.inference_mode():
-            return np.concatenate(
+            activations = np.concatenate(
                 [_predict_chunk(model, magnitudes, start, chunk_frames) for start in range(0, len(magnitudes), chunk_frames)]
             )
     finally:
         model.train(was_training)
+    return shift_back(activations, time_shift_frames)
 
 
 def shift_back(activations: Float[np.ndarray, "frames outputs"], frames: float | int) -> Float32[np.ndarray, "frames outputs"]:

@@ -11,7 +11,7 @@ from torch import nn
 from softscribe.errors import InputError
 from softscribe.models import load_model
 from softscribe.sound import HcqtSettings, hcqt, read_audio
-from softscribe.transcription.activations import predict, shift_back
+from softscribe.transcription.activations import predict
 from softscribe.transcription.notes import TranscribedNotes, decode_notes, output_pitches
 
 
@@ -121,5 +121,5 @@ class Transcriber:
                 f"magnitudes: {magnitudes.shape[1]} channels of {magnitudes.shape[2]} bins, the model was trained on {expected[0]} of "
                 f"{expected[1]}. Remedy: compute them with the model's HCQT settings."
             )
-        activations = shift_back(predict(self.model, magnitudes), self.time_shift_frames)
+        activations = predict(self.model, magnitudes, time_shift_frames=self.time_shift_frames)
         return Transcription(activations, self.settings.frames_per_second, self.threshold)

@@ -1,0 +1,164 @@
+"""The time shift: found to half a frame on the built-in corpus without a label, with slope 1, and not where there is none to find."""
+
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import lfilter
+
+from softscribe.corpora.demo import write_demo_corpus
+from softscribe.corpora.manifest import read_manifest
+from softscribe.corpora.pieces import list_pieces
+from softscribe.errors import InputError
+from softscribe.health import TimeShift, estimate_time_shift, onset_strength, rises
+from softscribe.scores import PerformedNotes, read_performed_notes, strong_targets
+from softscribe.sound import HcqtSettings, hcqt, read_audio
+from softscribe.transcription import shift_back
+
+# Fewer channels than the usual ones, made in half the time.
+SETTINGS = HcqtSettings(harmonics=(1, 2, 4))
+RATE = SETTINGS.frames_per_second
+PIECES = 8
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[np.ndarray, PerformedNotes]]:
+    """Onset strength and truth of the first chorales of the built-in corpus."""
+    chorales = [piece for piece in list_pieces("small") if piece.is_chorale][:PIECES]
+    manifest = write_demo_corpus(tmp_path_factory.mktemp("demo") / "corpus", pieces=chorales, jobs=1)
+    rows = [rows[0] for rows in read_manifest(manifest)]
+    return [(onset_strength(hcqt(read_audio(row.audio), SETTINGS), SETTINGS), read_performed_notes(row.truth)) for row in rows]
+
+
+def truths(corpus: list[tuple[np.ndarray, PerformedNotes]], outputs: int) -> list[np.ndarray]:
+    return [strong_targets(notes, len(onsets) + 1, RATE, outputs).astype(np.float32) for onsets, notes in corpus]
+
+
+def noise(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 0.1, shape)
+
+
+MADE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "true": lambda truth: truth,
+    "blurred": lambda truth: gaussian_filter1d(truth, 4, axis=0),
+    "noisy": lambda truth: np.clip(gaussian_filter1d(0.1 + 0.8 * truth, 1, axis=0) + noise(truth.shape), 0, 1),
+    "delayed": lambda truth: shift_back(truth, -3.4),
+    "early": lambda truth: shift_back(gaussian_filter1d(truth, 2, axis=0), 5.0),
+    "attack smeared": lambda truth: lfilter([0.25], [1, -0.75], truth, axis=0),
+}
+
+
+@pytest.mark.parametrize("outputs", [12, 72])
+@pytest.mark.parametrize("kind", MADE)
+def test_within_half_a_frame_of_the_labelled_shift(corpus: list[tuple[np.ndarray, PerformedNotes]], kind: str, outputs: int) -> None:
+    true = truths(corpus, outputs)
+    rising = [rises(MADE[kind](truth)) for truth in true]
+    estimate = estimate_time_shift([onsets for onsets, _ in corpus], rising, RATE)
+    labelled = estimate_time_shift([rises(truth) for truth in true], rising, RATE)
+    assert abs(estimate.frames - labelled.frames) < 0.5
+    assert estimate.lowest_frames < estimate.frames < estimate.highest_frames
+    expected = {"true": 0, "delayed": 3.4, "early": -5}.get(kind)
+    assert expected is None or labelled.frames == pytest.approx(expected, abs=0.15)
+
+
+def test_injected_shifts_are_found_with_slope_one(corpus: list[tuple[np.ndarray, PerformedNotes]]) -> None:
+    blurred = [gaussian_filter1d(truth, 2, axis=0) for truth in truths(corpus, 12)]
+    injected = np.arange(-10, 10.1, 1.25)
+    found = [
+        estimate_time_shift([onsets for onsets, _ in corpus], [rises(shift_back(each, -by)) for each in blurred], RATE).frames
+        for by in injected
+    ]
+    slope, offset = np.polyfit(injected, found, 1)
+    assert slope == pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(found, slope * injected + offset, atol=0.05)
+
+
+def made_curves(seed: int, shift: float, seconds: float = 150.0) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Random onsets, and what a model makes of them: smeared, late, and half of it noise."""
+    rng = np.random.default_rng(seed)
+    onsets = rng.gamma(0.05, size=round(seconds * 40))
+    heard = shift_back(gaussian_filter1d(onsets, 2)[:, None], -shift).ravel()
+    return [onsets], [heard + rng.normal(0, 2 * heard.std(), len(heard))]
+
+
+def test_the_interval_holds_the_true_shift() -> None:
+    estimates = [estimate_time_shift(*made_curves(seed, 2.3), frames_per_second=40.0) for seed in range(20)]
+    assert sum(each.lowest_frames <= 2.3 <= each.highest_frames for each in estimates) >= 17
+    assert all(each.highest_frames - each.lowest_frames < 2.5 for each in estimates)
+
+
+def test_the_seed_decides_the_interval_and_not_the_estimate() -> None:
+    curves = made_curves(0, 2.3)
+    first, again, other = (estimate_time_shift(*curves, frames_per_second=40.0, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+    assert first.frames == other.frames
+
+
+def test_what_cannot_be_known_is_not_compensated() -> None:
+    onsets, heard = made_curves(0, 5.0)
+    assert estimate_time_shift(onsets, heard, 40.0).compensation_frames == pytest.approx(5, abs=0.5)
+    unrelated = estimate_time_shift(onsets, made_curves(1, 5.0)[1], 40.0)
+    assert unrelated.compensation_frames == 0, "of another recording"
+    short = estimate_time_shift(*made_curves(0, 5.0, seconds=60), 40.0)
+    assert short.frames == pytest.approx(5, abs=0.5)
+    assert short.compensation_frames == 0, "six pieces are too few for an interval"
+    beyond = estimate_time_shift(*made_curves(0, 21.0), 40.0)
+    assert abs(beyond.frames) == 20, "half a second, as far as it looks"
+    assert beyond.compensation_frames == 0
+    silent = estimate_time_shift(onsets, [np.zeros_like(heard[0])], 40.0)
+    assert math.isnan(silent.frames)
+    assert silent.compensation_frames == 0
+    assert silent.milliseconds(40.0) is None
+    assert str(silent) == "not known, for nothing rises"
+
+
+@pytest.mark.parametrize(
+    ("shift", "moved"),
+    [(TimeShift(0.9, 0.6, 1.2), 0.9), (TimeShift(-3.2, -4, -2), -3.2), (TimeShift(0.9, 0.4, 1.2), 0), (TimeShift(-0.4, -0.45, -0.35), 0)],
+)
+def test_compensation_asks_for_more_than_half_a_frame(shift: TimeShift, moved: float) -> None:
+    assert shift.compensation_frames == moved
+    assert json.loads(json.dumps(shift.milliseconds(40.0)))["estimate"] == pytest.approx(25 * shift.frames)
+
+
+def test_an_onset_is_strongest_where_it_sounds_at_any_level() -> None:
+    time = np.arange(3 * 22050) / 22050
+    onset_frame = 52
+    tone = np.where(time >= onset_frame / RATE, sum(np.sin(2 * np.pi * 220 * k * time) for k in range(1, 6)), 0.0)
+    magnitudes = hcqt((0.1 * tone).astype(np.float32), SETTINGS)
+    strength = onset_strength(magnitudes, SETTINGS)
+    assert strength.argmax() + 0.5 == pytest.approx(onset_frame, abs=1)
+    np.testing.assert_allclose(onset_strength(0.001 * magnitudes, SETTINGS), strength, rtol=1e-4, atol=1e-4)
+
+
+def test_settings_without_high_bands_use_their_highest_octave() -> None:
+    low = HcqtSettings(harmonics=(1,), octaves=2)
+    magnitudes = np.zeros((10, 1, 72))
+    magnitudes[5:, 0, 60] = 1.0
+    assert onset_strength(magnitudes, low).argmax() == 4
+
+
+@pytest.mark.usefixtures("without_shape_types")
+def test_what_cannot_be_used_is_refused() -> None:
+    curve = np.ones(100)
+    for call in (
+        lambda: estimate_time_shift([], [], 40.0),
+        lambda: estimate_time_shift([curve], [curve, curve], 40.0),
+        lambda: estimate_time_shift([curve], [curve[:-1]], 40.0),
+        lambda: estimate_time_shift([curve], [curve], 0.0),
+        lambda: estimate_time_shift([curve], [curve], math.nan),
+        lambda: estimate_time_shift([curve], [curve], 40.0, seed=-1),
+        lambda: TimeShift(1.0, 0.0, 2.0).milliseconds(0.0),
+        lambda: rises(np.zeros((0, 12))),
+        lambda: rises(np.zeros(12)),
+        lambda: rises(np.full((3, 12), np.nan)),
+        lambda: onset_strength(np.zeros((5, 3, 215)), SETTINGS),
+        lambda: onset_strength(np.zeros((0, 3, 216)), SETTINGS),
+        lambda: onset_strength(np.full((5, 3, 216), np.inf), SETTINGS),
+    ):
+        with pytest.raises(InputError, match="Remedy"):
+            call()
