@@ -45,9 +45,9 @@ def factors_and_costs(
             costs[i] /= unit
     if weight_row >= 0:
         fill_from_cells(steps, weight_row, item, t, low, factors)
-        for i in range(len(factors)):
-            if factors[i] == np.inf:
-                factors[i], costs[i] = 0.0, np.inf
+        for i in range(len(factors)):  # without a branch, for vector registers
+            is_blocked = factors[i] == np.inf
+            factors[i], costs[i] = 0.0 if is_blocked else factors[i], np.inf if is_blocked else costs[i]
 
 
 @njit(**OPTIONS)
