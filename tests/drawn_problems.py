@@ -40,7 +40,7 @@ BOUNDARIES = {
 }
 
 
-class Problem(NamedTuple):
+class DrawnProblem(NamedTuple):
     """A batch, padded with NaN, and the options it is aligned with."""
 
     cost: Tensor
@@ -124,7 +124,7 @@ def random_costs(*shape: int, seed: int = 0, scale: float = 2.0) -> Tensor:
 
 
 @st.composite
-def problems(draw, most: int = 4, operators=("soft", "hard", "sparse", "smooth"), infinities: bool = True, weights=None) -> Problem:
+def problems(draw, most: int = 4, operators=("soft", "hard", "sparse", "smooth"), infinities: bool = True, weights=None) -> DrawnProblem:
     """Draw everything; a problem may turn out to have no path unless nothing is infinite, and even then.
 
     `weights` is a strategy of numbers, instead of weights and costs of all kinds.
@@ -147,4 +147,4 @@ def problems(draw, most: int = 4, operators=("soft", "hard", "sparse", "smooth")
     fitting = [name for name, boundaries in BOUNDARIES.items() if fits(steps, boundaries)]
     counted = (torch.tensor(axis) for axis in zip(*counts, strict=True))
     boundaries = BOUNDARIES[draw(st.sampled_from(fitting))]
-    return Problem(cost, *counted, steps, boundaries, draw(st.sampled_from(operators)), draw(st.sampled_from([0.1, 1.0, 5.0])))
+    return DrawnProblem(cost, *counted, steps, boundaries, draw(st.sampled_from(operators)), draw(st.sampled_from([0.1, 1.0, 5.0])))

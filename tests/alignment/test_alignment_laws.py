@@ -8,7 +8,7 @@ from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from drawn_problems import BOUNDARIES, STEP_SETS, Problem, fits, per_cell, problems, random_costs
+from drawn_problems import BOUNDARIES, STEP_SETS, DrawnProblem, fits, per_cell, problems, random_costs
 from softscribe.alignment import Alignment, BoundaryCell, BoundaryCells, Step, Subsequence, align, expected_alignment, soft_dtw
 from softscribe.alignment.reference import reference_align
 
@@ -17,7 +17,7 @@ quick = settings(deadline=None, max_examples=50)
 few = settings(deadline=None, max_examples=30)
 
 
-def solved(problem: Problem) -> Alignment:
+def solved(problem: DrawnProblem) -> Alignment:
     """Align, and pass over what has no path."""
     try:
         return align(*problem.arguments, **problem.options)

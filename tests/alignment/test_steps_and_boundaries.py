@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 
 from all_paths import Truth
-from drawn_problems import BOUNDARIES, STEP_SETS, Problem, fits, per_cell, problems, random_costs
+from drawn_problems import BOUNDARIES, STEP_SETS, DrawnProblem, fits, per_cell, problems, random_costs
 from softscribe.alignment import (
     FIXED,
     TWO_ONE_STEPS,
@@ -25,7 +25,7 @@ from softscribe.alignment import (
     soft_dtw,
 )
 from softscribe.alignment.cpu import common_kernels
-from softscribe.alignment.problem import Problem as AlignmentProblem
+from softscribe.alignment.problem import Problem
 
 WEIGHTED_STEPS = (Step(1, 0, 0.5), Step(0, 1, 0.8, 0.1), Step(1, 1, 1.7))
 
@@ -43,7 +43,7 @@ def assert_item(found: Alignment, item: int, truth: Truth, size: tuple[int, int]
             np.testing.assert_allclose(matrix[item, :frames, :targets].numpy(), wanted, atol=1e-9)
 
 
-def assert_problem(problem: Problem) -> None:
+def assert_problem(problem: DrawnProblem) -> None:
     graphs = [problem.graph(item) for item in range(len(problem.cost))]
     without_path = [item for item, graph in enumerate(graphs) if next(graph.paths(), None) is None]
     if without_path:
@@ -69,7 +69,7 @@ def test_any_problem_is_what_its_paths_make_it(problem):
 def test_every_boundary(name, operator):
     counts = torch.tensor([4, 2, 1, 3]), torch.tensor([3, 3, 1, 1])
     cost = random_costs(4, 4, 3, seed=5)
-    assert_problem(Problem(cost, *counts, WEIGHTED_STEPS, BOUNDARIES[name], operator, 0.7))
+    assert_problem(DrawnProblem(cost, *counts, WEIGHTED_STEPS, BOUNDARIES[name], operator, 0.7))
 
 
 @pytest.mark.parametrize("name", STEP_SETS)
@@ -77,7 +77,7 @@ def test_every_boundary(name, operator):
 def test_every_set_of_steps(name, boundaries):
     steps = tuple(Step(*advance, 0.3 + 0.4 * place, 0.2 * place) for place, advance in enumerate(STEP_SETS[name]))
     counts = torch.tensor([5, 4, 3]), torch.tensor([4, 4, 3])
-    assert_problem(Problem(random_costs(3, 5, 4, seed=6), *counts, steps, BOUNDARIES[boundaries], "soft", 0.7))
+    assert_problem(DrawnProblem(random_costs(3, 5, 4, seed=6), *counts, steps, BOUNDARIES[boundaries], "soft", 0.7))
 
 
 SHAPES = [(), (1,), (3,), (1, 1), (4, 1), (1, 3), (4, 3), *itertools.product((1, 2), (1, 4), (1, 3))]
@@ -88,7 +88,7 @@ SHAPES = [(), (1,), (3,), (1, 1), (4, 1), (1, 3), (4, 3), *itertools.product((1,
 def test_weights_and_costs_of_cells_in_every_shape_that_broadcasts(shape, dtype):
     weight, cost = per_cell(shape, 0, 2, seed=1).to(dtype), per_cell(shape, -1, 1, seed=2, blocked=0.1 * (len(shape) > 1)).to(dtype)
     steps = (Step(1, 0, weight), Step(0, 1, 1.0), Step(1, 1, 0.5, cost), Step(2, 1, weight, cost))
-    assert_problem(Problem(random_costs(2, 4, 3), torch.tensor([4, 3]), torch.tensor([3, 2]), steps, BOUNDARIES["fixed"], "soft", 0.7))
+    assert_problem(DrawnProblem(random_costs(2, 4, 3), torch.tensor([4, 3]), torch.tensor([3, 2]), steps, BOUNDARIES["fixed"], "soft", 0.7))
 
 
 def test_cells_that_are_skipped_cost_nothing_and_are_not_passed():
@@ -186,12 +186,12 @@ def test_problems_that_always_have_a_path_have_one_at_every_size(name, boundarie
         variants.append(tuple(Step(*advance, *terms) if (step.frames, step.targets) == advance else step for step in plain))
     sizes = [(1, 1), (1, 4), (4, 1), (2, 3), (4, 4)]
     for steps in variants:
-        problem = AlignmentProblem(steps=steps, boundaries=boundaries)
+        problem = Problem(steps=steps, boundaries=boundaries)
         if fits(steps, boundaries) and problem.always_has_path:
             arrays = problem.arrays((len(sizes), 4, 4), *zip(*sizes, strict=True))
             assert all(common_kernels.reachable(item, *size, *arrays) for item, size in enumerate(sizes))
     fixed_or_part = boundaries == FIXED or isinstance(boundaries, Subsequence)
-    assert AlignmentProblem(steps=plain, boundaries=boundaries).always_has_path == (len(keeping) == 2 and fixed_or_part)
+    assert Problem(steps=plain, boundaries=boundaries).always_has_path == (len(keeping) == 2 and fixed_or_part)
 
 
 def backtracked(cost: np.ndarray) -> tuple[float, list[list[int]]]:
