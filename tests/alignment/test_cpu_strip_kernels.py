@@ -38,8 +38,12 @@ def reference(cost, frame_counts, target_counts, gamma, weights):
 
 
 def fast_reference(cost, gamma, weights):
-    """Return loss and gradient of one item, (N, M), in float64 and the log domain, along anti-diagonals."""
+    """Return loss and gradient of one item, (N, M), in float64 and the log domain, along anti-diagonals no longer than they have to be."""
     frames, targets = cost.shape
+    if frames > targets:
+        horizontal, vertical, diagonal = weights
+        loss, gradient = fast_reference(cost.T, gamma, (vertical, horizontal, diagonal))
+        return loss, gradient.T
     steps = np.array(weights, float)[:, None]
     is_open, steps = np.isfinite(steps), np.where(np.isfinite(steps), steps, 0)
     n = np.arange(frames)
@@ -71,11 +75,13 @@ def fast_reference(cost, gamma, weights):
 
 
 def check(cost, frame_counts, target_counts, gamma, weights):
-    losses, gradient, _ = computed(cost, frame_counts, target_counts, gamma, weights)
+    """Compare every item with its reference, and return what was computed."""
+    losses, gradient, largest = computed(cost, frame_counts, target_counts, gamma, weights)
     for b, (frames, targets) in enumerate(zip(frame_counts, target_counts, strict=True)):
         true_loss, true_gradient = fast_reference(cost[b, :frames, :targets], gamma, weights)
         np.testing.assert_allclose(gradient[b, :frames, :targets], true_gradient, rtol=0, atol=TOLERANCE)
         np.testing.assert_allclose(losses[b], true_loss, rtol=TOLERANCE, atol=TOLERANCE * max(1, gamma))
+    return gradient, largest
 
 
 def saturated_cost(frames, targets, seed=0):
@@ -103,10 +109,11 @@ LONG_COSTS = {
 }
 
 
+@pytest.mark.parametrize(("frames", "targets"), [(9, 8), (8, 9), (8, 8)])
 @pytest.mark.parametrize("weights", WEIGHTS, ids=str)
-def test_the_two_references_agree(weights):
-    cost = random_cost(1, 9, 8)
-    (loss,), (gradient,) = reference(cost, [9], [8], 0.7, weights)
+def test_the_two_references_agree(weights, frames, targets):
+    cost = random_cost(1, frames, targets)
+    (loss,), (gradient,) = reference(cost, [frames], [targets], 0.7, weights)
     fast_loss, fast_gradient = fast_reference(cost[0], 0.7, weights)
     assert fast_loss == pytest.approx(loss, abs=1e-12)
     np.testing.assert_allclose(fast_gradient, gradient, atol=1e-12)
@@ -123,8 +130,7 @@ def test_ragged_batches_with_padding_that_is_not_a_number(weights):
             cost[b, frame_counts[b] :] = np.nan
             cost[b, :, target_counts[b] :] = np.nan
         for gamma in (0.01, 1, 100):
-            check(cost, frame_counts, target_counts, gamma, weights)
-            _, gradient, largest = computed(cost, frame_counts, target_counts, gamma, weights)
+            gradient, largest = check(cost, frame_counts, target_counts, gamma, weights)
             assert (gradient[np.isnan(cost)] == 0).all()
             assert largest.tolist() == [np.abs(item[~np.isnan(item)]).max() for item in cost]
 
