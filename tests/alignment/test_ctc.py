@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from alignment.finite_differences import gradients_and_slopes
 from softscribe.alignment import ctc_graph, ctc_loss, expected_alignment, hard_path
 
 
@@ -114,14 +115,15 @@ def test_all_paths_counted(labels, blank_weight, repeat_weight):
 
 @pytest.mark.parametrize(("blank_weight", "repeat_weight"), [(1.0, 1.0), (2.0, 0.1), (math.inf, 0.5)])
 def test_gradients_by_finite_differences_of_scores_that_are_not_normalised(blank_weight, repeat_weight):
-    log_probs = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    log_probs = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     labels = torch.tensor([[1, 3, 1], [2, 3, -1]])
 
-    def losses(scores):
-        counts = torch.tensor([6, 5]), torch.tensor([3, 2])
-        return ctc_loss(scores, labels, *counts, blank_weight=blank_weight, repeat_weight=repeat_weight)
+    def losses(scores, items):
+        counts = torch.tensor([6, 5])[items], torch.tensor([3, 2])[items]
+        return ctc_loss(scores, labels[items], *counts, blank_weight=blank_weight, repeat_weight=repeat_weight)
 
-    assert torch.autograd.gradcheck(losses, (log_probs,))
+    (gradient,), ((slopes,),) = gradients_and_slopes(losses, log_probs)
+    torch.testing.assert_close(gradient, slopes, atol=1e-7, rtol=0)
 
 
 def test_the_gradient_is_minus_the_probability_of_emission():
