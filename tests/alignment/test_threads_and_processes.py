@@ -1,11 +1,13 @@
 """Threads, forked processes, what is kept on disk, and what a process that aligns has to import."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,8 +29,11 @@ def test_many_threads_at_once():
         assert torch.equal(one, other)
 
 
-def test_numba_uses_no_more_threads_than_torch_and_gets_its_own_back():
-    script = """
+PROGRAM = """
+import json, sys
+import softscribe.alignment, softscribe.alignment.reference
+loaded = sorted(name for name in sys.modules if name.startswith("softscribe."))
+
 import numba, torch
 from softscribe.alignment import soft_dtw
 from softscribe.alignment.cpu import common_kernels
@@ -41,12 +46,26 @@ torch.set_num_threads(2)
 soft_dtw(torch.zeros(3, 4, 4, dtype=torch.float64))
 torch.set_num_threads(64)
 soft_dtw(torch.zeros(3, 4, 4, dtype=torch.float64))
-print(seen, numba.get_num_threads())
+print(json.dumps({"loaded": loaded, "threads seen": seen, "threads afterwards": numba.get_num_threads()}))
 """
-    run = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**os.environ, "NUMBA_NUM_THREADS": "4"}
-    )
-    assert run.stdout.strip() == "[2, 4] 4"
+
+
+@pytest.fixture(scope="module")
+def program_of_four_threads() -> dict[str, Any]:
+    """What a process found that imports the alignment alone, and aligns while torch has two threads, and 64."""
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
+    run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, env=environment)
+    return json.loads(run.stdout)
+
+
+def test_the_package_is_usable_alone(program_of_four_threads):
+    assert "softscribe.alignment.reference" in program_of_four_threads["loaded"]
+    assert all(name.startswith("softscribe.alignment") for name in program_of_four_threads["loaded"])
+
+
+def test_numba_uses_no_more_threads_than_torch_and_gets_its_own_back(program_of_four_threads):
+    assert program_of_four_threads["threads seen"] == [2, 4]
+    assert program_of_four_threads["threads afterwards"] == 4
 
 
 FORKS = """
@@ -104,12 +123,3 @@ def test_the_kernels_run_without_the_lock_of_python_and_are_kept_on_disk():
     assert kernel.targetoptions["nogil"]
     assert kernel.targetoptions["parallel"]
     assert list(Path(kernel.stats.cache_path).glob("common_kernels.align_batch-*.nbi"))
-
-
-def test_the_package_is_usable_alone():
-    script = (
-        "import sys, softscribe.alignment, softscribe.alignment.reference;"
-        "print(sorted(name for name in sys.modules if name.startswith('softscribe.') and not name.startswith('softscribe.alignment')))"
-    )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
