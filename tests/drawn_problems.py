@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from hypothesis import reject
 from hypothesis import strategies as st
 from torch import Tensor
 
 from all_paths import Cell, Graph
-from softscribe.alignment import FIXED, BoundaryCell, BoundaryCells, Step, Subsequence
+from softscribe.alignment import FIXED, Alignment, BoundaryCell, BoundaryCells, Step, StepWeights, Subsequence, align
 
 STEP_SETS: dict[str, list[tuple[int, int]]] = {
     "classical": [(1, 0), (0, 1), (1, 1)],
@@ -40,8 +41,8 @@ BOUNDARIES = {
 }
 
 
-class Problem(NamedTuple):
-    """A batch, padded with NaN, and the options it is aligned with."""
+class DrawnProblem(NamedTuple):
+    """A batch, padded with NaN, and the options it is aligned with. `weights`, if any, say what `steps` say, for the fast kernels."""
 
     cost: Tensor
     frame_counts: Tensor
@@ -50,10 +51,12 @@ class Problem(NamedTuple):
     boundaries: Any
     operator: str
     gamma: float
+    weights: StepWeights | None = None
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"gamma": self.gamma, "steps": self.steps, "boundaries": self.boundaries, "operator": self.operator}
+        steps = {"steps": self.steps} if self.weights is None else {"weights": self.weights}
+        return {"gamma": self.gamma, **steps, "boundaries": self.boundaries, "operator": self.operator}
 
     @property
     def arguments(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -77,6 +80,16 @@ class Problem(NamedTuple):
 
     def _of_item(self, value: float | Tensor, item: int) -> Tensor:
         return torch.as_tensor(value, dtype=torch.float64).expand(self.cost.shape)[item]
+
+
+def solved(problem: DrawnProblem) -> Alignment:
+    """Align, and pass over what has no path."""
+    try:
+        return align(*problem.arguments, **problem.options)
+    except ValueError as error:
+        if "has no path" not in str(error):
+            raise
+        return reject()
 
 
 def boundary_cells(boundaries: Any, frames: int, targets: int, steps: Sequence[Step]) -> tuple[dict[Cell, tuple], dict[Cell, tuple]]:
@@ -124,18 +137,26 @@ def random_costs(*shape: int, seed: int = 0, scale: float = 2.0) -> Tensor:
 
 
 @st.composite
-def problems(draw, most: int = 4, operators=("soft", "hard", "sparse", "smooth"), infinities: bool = True, weights=None) -> Problem:
+def padded_costs(draw, most: int, scale: float) -> tuple[Tensor, list[Tensor]]:
+    """Draw the costs of up to three items, NaN where they are padding, and how many frames and targets the items have."""
+    sizes = st.integers(1, most)
+    counts = draw(st.lists(st.tuples(sizes, sizes), min_size=1, max_size=3))
+    shape = len(counts), max(n for n, _ in counts) + draw(st.integers(0, 1)), max(m for _, m in counts)
+    cost = random_costs(*shape, seed=draw(st.integers(0, 999)), scale=scale)
+    for item, (frames, targets) in enumerate(counts):
+        cost[item, frames:] = torch.nan
+        cost[item, :, targets:] = torch.nan
+    return cost, [torch.tensor(axis) for axis in zip(*counts, strict=True)]
+
+
+@st.composite
+def problems(draw, most: int = 4, operators=("soft", "hard", "sparse", "smooth"), infinities: bool = True, weights=None) -> DrawnProblem:
     """Draw everything; a problem may turn out to have no path unless nothing is infinite, and even then.
 
     `weights` is a strategy of numbers, instead of weights and costs of all kinds.
     """
-    sizes = st.integers(1, most)
-    counts = draw(st.lists(st.tuples(sizes, sizes), min_size=1, max_size=3))
-    shape = len(counts), max(n for n, _ in counts) + draw(st.integers(0, 1)), max(m for _, m in counts)
-    cost = random_costs(*shape, seed=draw(st.integers(0, 999)))
-    for item, (frames, targets) in enumerate(counts):
-        cost[item, frames:] = torch.nan
-        cost[item, :, targets:] = torch.nan
+    cost, counts = draw(padded_costs(most, scale=2.0))
+    shape = cost.shape
     part = st.sampled_from(list(itertools.product(*({1, size} for size in shape))))
     cut = part.flatmap(lambda full: st.sampled_from([full[drop:] for drop in range(4) if all(size == 1 for size in full[:drop])]))
     seeds = st.integers(0, 999)
@@ -145,6 +166,14 @@ def problems(draw, most: int = 4, operators=("soft", "hard", "sparse", "smooth")
     added = st.just(0.0) if weights else st.one_of(st.floats(-1, 1), st.builds(per_cell, cut, st.just(-1.0), st.just(1.0), seeds, blocked))
     steps = tuple(Step(*advance, draw(weight), draw(added)) for advance in STEP_SETS[draw(st.sampled_from(list(STEP_SETS)))])
     fitting = [name for name, boundaries in BOUNDARIES.items() if fits(steps, boundaries)]
-    counted = (torch.tensor(axis) for axis in zip(*counts, strict=True))
     boundaries = BOUNDARIES[draw(st.sampled_from(fitting))]
-    return Problem(cost, *counted, steps, boundaries, draw(st.sampled_from(operators)), draw(st.sampled_from([0.1, 1.0, 5.0])))
+    return DrawnProblem(cost, *counts, steps, boundaries, draw(st.sampled_from(operators)), draw(st.sampled_from([0.1, 1.0, 5.0])))
+
+
+@st.composite
+def classical_problems(draw, most: int = 30, scale: float = 5.0, gammas=(0.01, 0.3, 1.0, 10.0, 100.0)) -> DrawnProblem:
+    """Draw softmin over the three classical steps, given by their weights: in float32 these take the fast kernels. All have a path."""
+    cost, counts = draw(padded_costs(most, scale))
+    weight = st.one_of(st.sampled_from([0.0, 1.0, 2.0]), st.floats(0.05, 3.0))
+    weights = StepWeights(horizontal=draw(weight), vertical=draw(weight), diagonal=draw(st.one_of(weight, st.just(float("inf")))))
+    return DrawnProblem(cost, *counts, weights.steps(), FIXED, "soft", draw(st.sampled_from(gammas)), weights)

@@ -4,43 +4,98 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, reject, settings
+from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from alignment.finite_differences import gradients_and_slopes
 from drawn_problems import BOUNDARIES, STEP_SETS, fits, per_cell, random_costs
 from softscribe.alignment import Step, StepWeights, align, soft_dtw
 
 OPERATORS = ("soft", "hard", "sparse", "smooth")
 
 
-def combination(name: str, cells: bool) -> tuple[Step, ...]:
+def gradients(cost: Tensor, *counts: Tensor, **options) -> tuple[Tensor, Tensor]:
+    cost = cost.clone().requires_grad_()
+    losses = soft_dtw(cost, *counts, **options)
+    losses.sum().backward()
+    return losses.detach(), cost.grad
+
+
+def combination(name: str, cells: tuple[int, ...] | None = None) -> tuple[Step, ...]:
+    """Steps with unequal weights and costs: one each, or one for each of so many cells."""
+
     def weight_and_cost(place: int) -> tuple:
-        return (
-            (per_cell((5, 4), 0.2, 2, seed=place), per_cell((5, 1), -1, 1, seed=place + 9)) if cells else (0.4 + 0.3 * place, 0.2 * place)
-        )
+        if cells is None:
+            return 0.4 + 0.3 * place, 0.2 * place
+        return per_cell(cells, 0.2, 2, seed=place), per_cell((cells[0], 1), -1, 1, seed=place + 9)
 
     return tuple(Step(*advance, *weight_and_cost(place)) for place, advance in enumerate(STEP_SETS[name]))
 
 
-@pytest.mark.parametrize("cells", [False, True], ids=["global", "per cell"])
+sizes_with_paths = st.sampled_from([(3, 3), (4, 3), (4, 4), (3, 2), (1, 1)])  # by any of the sets of steps
+of_each_boundary = st.lists(st.booleans(), min_size=len(BOUNDARIES), max_size=len(BOUNDARIES))
+
+
+@pytest.mark.usefixtures("without_shape_types")  # which take longer than all else here
 @pytest.mark.parametrize("name", STEP_SETS)
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_the_gradient_is_that_of_finite_differences(operator, name, cells):
-    """Central differences in all cells at once, every boundary in turn: an item of the batch for every cell that moves."""
-    steps, gamma, nudge = combination(name, cells), 0.8, 1e-5
-    cost = random_costs(1, 5, 4, seed=11, scale=1.0)
-    nudges = nudge * torch.eye(20, dtype=torch.float64).reshape(20, 5, 4)
-    for boundaries in BOUNDARIES.values():
-        if fits(steps, boundaries):
-            options = {"steps": steps, "boundaries": boundaries, "operator": operator, "gamma": gamma}
-            slopes = (soft_dtw(cost + nudges, **options) - soft_dtw(cost - nudges, **options)) / (2 * nudge)
-            torch.testing.assert_close(align(cost, **options).gradient.flatten(), slopes, atol=1e-7, rtol=0)
+@settings(deadline=None, derandomize=True, max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(sizes_with_paths, min_size=1, max_size=2),
+    st.sampled_from([0.5, 1.0, 4.0]),
+    st.integers(0, 999),
+    of_each_boundary,
+)
+def test_the_gradient_is_that_of_finite_differences(operator, name, sizes, gamma, seed, cells):
+    """With every boundary: of any costs, sizes and temperature; weights and costs are those of steps or, where that fits, of cells."""
+    counts = [torch.tensor(axis) for axis in zip(*sizes, strict=True)]
+    cost = random_costs(len(sizes), *(int(axis.max()) for axis in counts), seed=seed, scale=1.0)
+    has_kinks = operator in ("hard", "sparse")
+    plain, varied = combination(name), combination(name, cost.shape[1:])
+    for boundaries, of_cells in zip(BOUNDARIES.values(), cells, strict=True):
+        if not fits(plain, boundaries):
+            continue
+        steps = varied if of_cells and fits(varied, boundaries) else plain
+        options = {"steps": steps, "boundaries": boundaries, "operator": operator, "gamma": gamma}
+        (gradient,), slopes = gradients_and_slopes(
+            lambda cost, items: soft_dtw(cost, *(axis[items] for axis in counts), **options),  # noqa: B023
+            cost,
+            widths=(1e-5, 5e-6) if has_kinks else (1e-5,),
+        )
+        if has_kinks:  # there, the differences of two widths do not agree
+            assume((slopes[0][0] - slopes[1][0]).abs().max() < 1e-8)
+        torch.testing.assert_close(gradient, slopes[0][0], atol=1e-7, rtol=0)
+
+
+CLASSICAL_WEIGHTS = [
+    StepWeights(),
+    StepWeights(diagonal=2),
+    StepWeights(horizontal=0.1),
+    StepWeights(horizontal=0, vertical=0.5, diagonal=1.7),
+    StepWeights(horizontal=0, vertical=0, diagonal=0),
+    StepWeights(horizontal=math.inf, diagonal=2),
+    StepWeights(vertical=math.inf),
+    StepWeights(diagonal=math.inf),
+    StepWeights(vertical=math.inf, diagonal=0),
+]
+
+
+@pytest.mark.parametrize("weights", CLASSICAL_WEIGHTS, ids=str)
+def test_so_it_is_with_padding_and_blocked_steps(weights):
+    cost, counts = random_costs(2, 5, 5, scale=1.0), torch.tensor([5, 3])
+
+    def losses(cost: Tensor, items: Tensor) -> Tensor:
+        return soft_dtw(cost, counts[items], counts[items], gamma=0.7, weights=weights)
+
+    (gradient,), ((slopes,),) = gradients_and_slopes(losses, cost)
+    torch.testing.assert_close(gradient, slopes, atol=1e-8, rtol=1e-6)
 
 
 SOME_BOUNDARIES = ("fixed", "both of frames, end of targets, compensated", "start of frames, both of targets, plain", "cells")
 
 
+@pytest.mark.usefixtures("without_shape_types")
 @pytest.mark.parametrize("gamma", [0.01, 1.0, 100.0])
 @pytest.mark.parametrize("name", STEP_SETS)
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -49,7 +104,7 @@ def test_single_precision_keeps_the_gradient_within_1e_5(operator, name, gamma):
     counts = torch.tensor([40, 30]), torch.tensor([30, 30])
     weight, added = per_cell((40, 30), 0, 2, seed=2).float(), per_cell((30,), -1, 1, seed=3).float()
     cells = tuple(Step(*advance, weight, added) for advance in STEP_SETS[name])
-    for steps in (combination(name, cells=False), cells):
+    for steps in (combination(name), cells):
         for boundary in SOME_BOUNDARIES:
             if fits(steps, BOUNDARIES[boundary]):
                 options = {"steps": steps, "boundaries": BOUNDARIES[boundary], "operator": operator, "gamma": gamma}
@@ -57,13 +112,6 @@ def test_single_precision_keeps_the_gradient_within_1e_5(operator, name, gamma):
                 for one, other in ((single.gradient, double.gradient), (single.expected_alignment, double.expected_alignment)):
                     assert (one - other).abs().max() < 1e-5 * max(1.0, other.abs().max().item())
                 torch.testing.assert_close(single.losses.double(), double.losses, atol=1e-5, rtol=1e-6)
-
-
-def gradients(cost: Tensor, *counts: Tensor, **options) -> tuple[Tensor, Tensor]:
-    cost = cost.clone().requires_grad_()
-    losses = soft_dtw(cost, *counts, **options)
-    losses.sum().backward()
-    return losses.detach(), cost.grad
 
 
 classical_weight = st.sampled_from([0.0, 0.1, 1.0, 2.0, math.inf])

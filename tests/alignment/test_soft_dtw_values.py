@@ -1,4 +1,4 @@
-"""Soft-DTW against independent truths: all paths counted one by one, autograd through the plain recursion, finite differences."""
+"""Soft-DTW against independent truths: all paths counted one by one, and autograd through the plain recursion."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from softscribe.alignment import Alignment, StepWeights, align, expected_alignment, soft_dtw
+from softscribe.alignment import Alignment, StepWeights, align
 from softscribe.alignment.reference import reference_align, reference_soft_dtw
 
 WEIGHTS = [
@@ -105,17 +105,6 @@ def test_cells_that_no_path_reaches_are_exactly_zero(weights, dtype):
 
 
 @pytest.mark.parametrize("weights", WEIGHTS, ids=str)
-def test_finite_differences(weights):
-    cost = random_cost(2, 5, 5).requires_grad_()
-    frame_counts, target_counts = torch.tensor([5, 3]), torch.tensor([5, 3])
-
-    def losses(cost):
-        return soft_dtw(cost, frame_counts, target_counts, gamma=0.7, weights=weights)
-
-    assert torch.autograd.gradcheck(losses, cost, eps=1e-6, atol=1e-8, rtol=1e-6)
-
-
-@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
 @pytest.mark.parametrize("gamma", [0.01, 0.3, 1.0, 10.0, 100.0])
 def test_float32_and_float64_against_the_reference(weights, gamma):
     cost = 5 * random_cost(3, 40, 40, dtype=torch.float32).abs()
@@ -158,19 +147,3 @@ def test_the_reference_is_its_own_derivative_twice():
     cost = random_cost(1, 3, 4).requires_grad_()
     weights = StepWeights(vertical=0.5, diagonal=2)
     assert torch.autograd.gradgradcheck(lambda cost: reference_soft_dtw(cost, gamma=0.7, weights=weights), cost)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # float32 losses come from another kernel than all else
-def test_the_parts_agree_with_the_whole(dtype):
-    tolerance = {"atol": 2e-6, "rtol": 1e-6} if dtype == torch.float32 else {"atol": 0.0, "rtol": 0.0}
-    cost = random_cost(3, 9, 5, dtype=dtype)
-    arguments = (cost, torch.tensor([9, 4, 1]), torch.tensor([2, 5, 1]))
-    options = {"gamma": 0.4, "weights": StepWeights(diagonal=2)}
-    whole = align(*arguments, **options)
-    torch.testing.assert_close(whole.losses, soft_dtw(*arguments, **options), **tolerance)
-    assert torch.equal(whole.expected_alignment, expected_alignment(*arguments, **options))
-    cost.requires_grad_()
-    soft_dtw(cost, *arguments[1:], **options).sum().backward()
-    torch.testing.assert_close(whole.gradient, cost.grad, **tolerance)
-    products = (cost.detach().double() * whole.gradient.double()).sum(dim=(1, 2))
-    torch.testing.assert_close(whole.expected_path_cost.double(), products, atol=1e-5, rtol=1e-6)

@@ -1,31 +1,18 @@
-"""Steps, boundaries and operators of every kind against all paths of small matrices, classical DTW with backtracking, and ddtw."""
+"""Steps, boundaries and operators of every kind against all paths of small matrices."""
 
 import itertools
 import math
 
-import ddtw
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 
 from all_paths import Truth
-from drawn_problems import BOUNDARIES, STEP_SETS, Problem, fits, per_cell, problems, random_costs
-from softscribe.alignment import (
-    FIXED,
-    TWO_ONE_STEPS,
-    Alignment,
-    BoundaryCell,
-    BoundaryCells,
-    Step,
-    StepWeights,
-    Subsequence,
-    align,
-    hard_path,
-    soft_dtw,
-)
+from drawn_problems import BOUNDARIES, STEP_SETS, DrawnProblem, fits, per_cell, problems, random_costs
+from softscribe.alignment import FIXED, Alignment, BoundaryCell, BoundaryCells, Step, StepWeights, Subsequence, align, soft_dtw
 from softscribe.alignment.cpu import step_kernels
-from softscribe.alignment.problem import Problem as AlignmentProblem
+from softscribe.alignment.problem import Problem
 
 WEIGHTED_STEPS = (Step(1, 0, 0.5), Step(0, 1, 0.8, 0.1), Step(1, 1, 1.7))
 
@@ -43,7 +30,7 @@ def assert_item(found: Alignment, item: int, truth: Truth, size: tuple[int, int]
             np.testing.assert_allclose(matrix[item, :frames, :targets].numpy(), wanted, atol=1e-9)
 
 
-def assert_problem(problem: Problem) -> None:
+def assert_problem(problem: DrawnProblem) -> None:
     graphs = [problem.graph(item) for item in range(len(problem.cost))]
     without_path = [item for item, graph in enumerate(graphs) if next(graph.paths(), None) is None]
     if without_path:
@@ -69,7 +56,7 @@ def test_any_problem_is_what_its_paths_make_it(problem):
 def test_every_boundary(name, operator):
     counts = torch.tensor([4, 2, 1, 3]), torch.tensor([3, 3, 1, 1])
     cost = random_costs(4, 4, 3, seed=5)
-    assert_problem(Problem(cost, *counts, WEIGHTED_STEPS, BOUNDARIES[name], operator, 0.7))
+    assert_problem(DrawnProblem(cost, *counts, WEIGHTED_STEPS, BOUNDARIES[name], operator, 0.7))
 
 
 @pytest.mark.parametrize("name", STEP_SETS)
@@ -77,7 +64,7 @@ def test_every_boundary(name, operator):
 def test_every_set_of_steps(name, boundaries):
     steps = tuple(Step(*advance, 0.3 + 0.4 * place, 0.2 * place) for place, advance in enumerate(STEP_SETS[name]))
     counts = torch.tensor([5, 4, 3]), torch.tensor([4, 4, 3])
-    assert_problem(Problem(random_costs(3, 5, 4, seed=6), *counts, steps, BOUNDARIES[boundaries], "soft", 0.7))
+    assert_problem(DrawnProblem(random_costs(3, 5, 4, seed=6), *counts, steps, BOUNDARIES[boundaries], "soft", 0.7))
 
 
 SHAPES = [(), (1,), (3,), (1, 1), (4, 1), (1, 3), (4, 3), *itertools.product((1, 2), (1, 4), (1, 3))]
@@ -88,7 +75,7 @@ SHAPES = [(), (1,), (3,), (1, 1), (4, 1), (1, 3), (4, 3), *itertools.product((1,
 def test_weights_and_costs_of_cells_in_every_shape_that_broadcasts(shape, dtype):
     weight, cost = per_cell(shape, 0, 2, seed=1).to(dtype), per_cell(shape, -1, 1, seed=2, blocked=0.1 * (len(shape) > 1)).to(dtype)
     steps = (Step(1, 0, weight), Step(0, 1, 1.0), Step(1, 1, 0.5, cost), Step(2, 1, weight, cost))
-    assert_problem(Problem(random_costs(2, 4, 3), torch.tensor([4, 3]), torch.tensor([3, 2]), steps, BOUNDARIES["fixed"], "soft", 0.7))
+    assert_problem(DrawnProblem(random_costs(2, 4, 3), torch.tensor([4, 3]), torch.tensor([3, 2]), steps, BOUNDARIES["fixed"], "soft", 0.7))
 
 
 def test_cells_that_are_skipped_cost_nothing_and_are_not_passed():
@@ -186,160 +173,9 @@ def test_problems_that_always_have_a_path_have_one_at_every_size(name, boundarie
         variants.append(tuple(Step(*advance, *terms) if (step.frames, step.targets) == advance else step for step in plain))
     sizes = [(1, 1), (1, 4), (4, 1), (2, 3), (4, 4)]
     for steps in variants:
-        problem = AlignmentProblem(steps=steps, boundaries=boundaries)
+        problem = Problem(steps=steps, boundaries=boundaries)
         if fits(steps, boundaries) and problem.always_has_path:
             arrays = problem.arrays((len(sizes), 4, 4), *zip(*sizes, strict=True))
             assert all(step_kernels.reachable(item, *size, *arrays) for item, size in enumerate(sizes))
     fixed_or_part = boundaries == FIXED or isinstance(boundaries, Subsequence)
-    assert AlignmentProblem(steps=plain, boundaries=boundaries).always_has_path == (len(keeping) == 2 and fixed_or_part)
-
-
-def backtracked(cost: np.ndarray) -> tuple[float, list[list[int]]]:
-    """Classical DTW as in every textbook."""
-    frames, targets = cost.shape
-    total = np.full((frames + 1, targets + 1), np.inf)
-    total[0, 0] = 0
-    for n, m in itertools.product(range(frames), range(targets)):
-        total[n + 1, m + 1] = cost[n, m] + min(total[n, m + 1], total[n + 1, m], total[n, m])
-    n, m = frames - 1, targets - 1
-    path = [[n, m]]
-    while (n, m) != (0, 0):
-        n, m = min([(n - 1, m), (n, m - 1), (n - 1, m - 1)], key=lambda cell: total[cell[0] + 1, cell[1] + 1])
-        path.append([n, m])
-    return float(total[-1, -1]), path[::-1]
-
-
-@pytest.mark.parametrize("integers", [False, True])
-def test_the_hard_minimum_is_classical_dtw(integers):
-    """With integers there are ties: the first step counts."""
-    for seed in range(12):
-        cost = random_costs(3, 13, 9, seed=seed)
-        cost = cost.round() if integers else cost
-        counts = torch.tensor([13, 8, 1]), torch.tensor([9, 9, 5])
-        found, paths = align(cost, *counts, operator="hard"), hard_path(cost, *counts)
-        for item, (frames, targets) in enumerate(zip(*(axis.tolist() for axis in counts), strict=True)):
-            value, path = backtracked(cost[item, :frames, :targets].numpy())
-            assert found.losses[item].item() == pytest.approx(value, abs=1e-12)
-            assert found.expected_path_cost[item].item() == pytest.approx(value, abs=1e-12)
-            assert found.path_entropy[item].item() == 0
-            assert paths[item].tolist() == path
-            assert paths[item].dtype == torch.int64
-            passed = torch.zeros(13, 9, dtype=torch.float64)
-            passed[tuple(paths[item].T)] = 1
-            assert torch.equal(found.expected_alignment[item], passed)
-            assert torch.equal(found.gradient[item], passed)
-
-
-@settings(deadline=None, max_examples=40)
-@given(problems(operators=("hard",), infinities=False))
-def test_the_hard_path_is_a_path_and_the_cheapest(problem):
-    graphs = [problem.graph(item) for item in range(len(problem.cost))]
-    paths_of_items = [list(graph.paths()) for graph in graphs]
-    if not all(paths_of_items):
-        return
-    options = {name: value for name, value in problem.options.items() if name not in ("operator", "gamma")}
-    found = hard_path(*problem.arguments, **options)
-    for graph, paths, cells in zip(graphs, paths_of_items, found, strict=True):
-        as_listed = [tuple(cell) for cell in cells.tolist()]
-        cheapest = min(map(graph.path_cost, paths))
-        same_cells = [graph.path_cost(path) for path in paths if [cell for cell, _, _ in path[:-1]] == as_listed]
-        assert min(same_cells) == pytest.approx(cheapest, abs=1e-9)
-
-
-PATH_STEPS = {
-    "2-1": TWO_ONE_STEPS,
-    "classical": StepWeights().steps(),
-    "skipping targets within a frame": (Step(0, 1), Step(0, 2), Step(1, 0)),
-    "skipping frames within a target": (Step(2, 0), Step(0, 1), Step(1, 0)),
-}
-
-
-@pytest.mark.parametrize("steps", PATH_STEPS.values(), ids=PATH_STEPS)
-@pytest.mark.parametrize("boundaries", [FIXED, Subsequence(frames="both", targets="both", compensated=False)])
-def test_the_cells_of_a_hard_path_come_in_its_order(steps, boundaries):
-    counts = torch.tensor([12, 9, 1, 7]), torch.tensor([9, 9, 1, 11])
-    for seed in range(5):
-        cost = random_costs(4, 12, 11, seed=seed)
-        for cells, last in zip(hard_path(cost, *counts, steps=steps, boundaries=boundaries), zip(*counts, strict=True), strict=True):
-            assert {tuple(step) for step in cells.diff(dim=0).tolist()} <= {(step.frames, step.targets) for step in steps}
-            if boundaries == FIXED:
-                assert cells[0].tolist() == [0, 0]
-                assert (cells[-1] + 1).tolist() == list(last)
-
-
-FRAME_COUNTS, TARGET_COUNTS = torch.tensor([9, 6]), torch.tensor([7, 6])
-
-
-def with_peer(cost: torch.Tensor, peer: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    cost = cost.clone().requires_grad_()
-    loss = len(cost) * peer(C=cost, list_N=FRAME_COUNTS, list_M=TARGET_COUNTS)
-    loss.sum().backward()
-    return loss.detach(), cost.grad
-
-
-def peer_options(steps: tuple[Step, ...], gamma: float = 0.7) -> dict:
-    return {
-        "gamma": gamma,
-        "step_sizes": [[step.frames, step.targets] for step in steps],
-        "global_step_weights": [step.weight for step in steps],
-        "normalization": "none",
-        "backend": "torch",
-        "dtype_float": torch.float64,
-    }
-
-
-@pytest.mark.parametrize("kind", ["sparseDTW", "smoothDTW", "DTW", "SDTW"])
-@pytest.mark.parametrize("steps", [StepWeights(horizontal=0.5, diagonal=2).steps(), TWO_ONE_STEPS], ids=["classical", "2-1"])
-def test_operators_and_2_1_steps_of_ddtw(kind, steps):
-    options = peer_options(steps)
-    if kind == "DTW":
-        del options["gamma"]
-    operator = {"sparseDTW": "sparse", "smoothDTW": "smooth", "DTW": "hard", "SDTW": "soft"}[kind]
-    cost = random_costs(2, 9, 7, seed=3)
-    loss, gradient = with_peer(cost, getattr(ddtw, kind)(**options))
-    ours = align(cost, FRAME_COUNTS, TARGET_COUNTS, gamma=0.7, steps=steps, operator=operator)
-    torch.testing.assert_close(ours.losses.sum().reshape(loss.shape), loss, atol=1e-6, rtol=1e-7)  # it keeps gamma in single precision
-    torch.testing.assert_close(ours.gradient, gradient, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize(("frames", "targets"), [("both", None), (None, "both"), ("both", "both")])
-@pytest.mark.parametrize("compensated", [True, False])
-@pytest.mark.parametrize("corner", [0.0, 1e3])
-def test_subsequences_of_ddtw(frames, targets, compensated, corner):
-    """ddtw leaves out the start (N - 1, 0) and the end (0, M - 1), or (0, M - 1) and (N - 1, 0): no matter if these cells are dear."""
-    steps = StepWeights(horizontal=0.5, vertical=0.8, diagonal=1.2).steps()
-    cost = random_costs(2, 9, 7, seed=4).abs()
-    for item, (n, m) in enumerate(zip(FRAME_COUNTS.tolist(), TARGET_COUNTS.tolist(), strict=True)):
-        cost[item, n - 1, 0] += corner
-        cost[item, 0, m - 1] += corner
-    kind = {"sub_X": frames is not None, "sub_Y": targets is not None, "compensate_subseq": compensated}
-    peer = ddtw.subSDTW(**peer_options(steps, gamma=0.5), **kind)
-    loss, gradient = with_peer(cost, peer)
-    boundaries = Subsequence(frames=frames, targets=targets, compensated=compensated)
-    ours = align(cost, FRAME_COUNTS, TARGET_COUNTS, gamma=0.5, steps=steps, boundaries=boundaries)
-    if corner == 0:
-        assert ours.losses.sum() < loss  # more paths
-        return
-    torch.testing.assert_close(ours.losses.sum().reshape(loss.shape), loss, atol=1e-6, rtol=1e-7)
-    difference = (ours.gradient - gradient).abs()
-    if not compensated:
-        assert difference.max() < 1e-6
-        return
-    assert difference.max() > 0.05  # its gradient lacks the weights of starts and ends: its own losses contradict it
-    nudge = torch.zeros_like(cost)
-    nudge.view(-1)[difference.argmax()] = 1e-4
-    slope = (with_peer(cost + nudge, peer)[0] - with_peer(cost - nudge, peer)[0]).item() / 2e-4
-    assert slope == pytest.approx(ours.gradient.view(-1)[difference.argmax()].item(), abs=1e-4)
-
-
-def test_boundary_sets_of_ddtw():
-    steps = StepWeights(horizontal=0.5, vertical=0.8, diagonal=1.2).steps()
-    starts, ends = [[0, 0], [2, 1], [0, 3]], [[8, 6], [5, 6], [8, 4]]
-    cost = random_costs(1, 9, 7, seed=8)
-    peer = ddtw.dDTW(min_function="softmin", **peer_options(steps, gamma=0.5))
-    theirs = peer(C=cost, B_start=[starts], B_end=[ends], start_penalty=[[1.0, 2.0, 0.3]], end_penalty=[[0.0, 0.4, 1.5]])
-    boundaries = BoundaryCells(
-        start=tuple(BoundaryCell(*cell, weight=weight) for cell, weight in zip(starts, [1, 2, 0.3], strict=True)),
-        end=tuple(BoundaryCell(*cell, weight=weight) for cell, weight in zip(ends, [0, 0.4, 1.5], strict=True)),
-    )
-    assert soft_dtw(cost, gamma=0.5, steps=steps, boundaries=boundaries).item() == pytest.approx(theirs.item(), abs=1e-9)
+    assert Problem(steps=plain, boundaries=boundaries).always_has_path == (len(keeping) == 2 and fixed_or_part)
