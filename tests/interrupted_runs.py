@@ -43,7 +43,8 @@ class Stop:
     """How and where a run is stopped.
 
     Attributes:
-        how: "exception", or the name of a signal; "group" behind it sends it to the whole process group, "workers" to the workers, which die of it.
+        how: "exception", or the name of a signal; "group" behind it sends it to the whole process group, "workers" to the workers, which
+            die of it.
         where: "batch" (before training batch `number`, from 0), "validation" (the one after step `number`) or "model" (writing it).
     """
 
