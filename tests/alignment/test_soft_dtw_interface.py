@@ -196,6 +196,14 @@ print(seen, numba.get_num_threads())
     assert run.stdout.strip() == "[2, 4] 4"
 
 
+def test_torch_keeps_its_threads():
+    """Else a network would compute with more threads, and in other bits, from the first alignment of a process on."""
+    script = "import torch; from softscribe.alignment import soft_dtw; soft_dtw(torch.zeros(1, 40, 30)); print(torch.get_num_threads())"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "4"}
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, env=environment, check=True)
+    assert run.stdout.strip() == "1"
+
+
 FORKS = """
 import os, signal, sys
 import numba, torch
