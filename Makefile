@@ -6,7 +6,7 @@ SETUP_DEVELOPMENT := $(VENV)/.installed-development
 # The demo is an experiment; DEMO takes further overrides, for example DEMO="trainer.steps=100".
 DEMO :=
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench soak clean
 
 demo: $(SETUP)
 	$(BIN)/softscribe prepare corpus=demo
@@ -25,6 +25,9 @@ lint: $(SETUP_DEVELOPMENT)
 bench: $(SETUP_DEVELOPMENT)
 	$(BIN)/python scripts/benchmark_alignment.py
 	$(BIN)/python scripts/benchmark_features.py
+
+soak: $(SETUP_DEVELOPMENT)
+	$(BIN)/python scripts/soak.py
 
 $(VENV)/pyvenv.cfg:
 	python3 -m venv $(VENV)

@@ -19,6 +19,7 @@ from softscribe import cli
 from softscribe.models import CONTEXT_FRAMES, MODELS
 from softscribe.training import RunInterruptedError, TrainSettings, run, train
 from softscribe.training.checkpoints import LAST, read_checkpoint
+from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.module import TranscriptionModule
 
 
@@ -43,9 +44,10 @@ class Stop:
     """How and where a run is stopped.
 
     Attributes:
-        how: "exception", or the name of a signal; "group" behind it sends it to the whole process group, "workers" to the workers,
-            too, which die of it.
-        where: "batch" (before training batch `number`, from 0), "validation" (the one after step `number`) or "model" (writing it).
+        how: "exception", or the name of a signal; "group" behind it sends it to the whole process group, "workers" to the workers, which
+            die of it.
+        where: "batch" (before training batch `number`, from 0), "validation" (the one after step `number`) "model" (writing it)
+            or "loader" (making that of the training segments, when Lightning's handlers of signals stand and softscribe's do not yet).
     """
 
     how: str
@@ -78,12 +80,13 @@ def stopped(stop: Stop | None) -> Iterator[None]:
         "batch": (TranscriptionModule, "training_step"),
         "validation": (TranscriptionModule, "validation_step"),
         "model": (run, "write_model"),
+        "loader": (SegmentDataModule, "train_dataloader"),
     }[stop.where if stop else "model"]
     original = getattr(owner, name)
 
     def stopping(*arguments: Any, **options: Any) -> Any:
         assert stop is not None
-        number = {"batch": lambda: arguments[2], "validation": lambda: arguments[0].global_step, "model": lambda: 0}[stop.where]()
+        number = {"batch": lambda: arguments[2], "validation": lambda: arguments[0].global_step}.get(stop.where, lambda: 0)()
         if number == stop.number:
             stop.happen()
         return original(*arguments, **options)
@@ -146,6 +149,7 @@ def start(
     """Start a run of `settings` (None: resume that of `folder`) in a process of its own, in which `patches()` is called first."""
     folder.mkdir(parents=True, exist_ok=True)
     output = folder.with_name(f"{folder.name}-output-{len(list(folder.parent.glob(f'{folder.name}-output-*')))}.txt")
+    output.touch()  # a process that dies before it has said anything has an output, too
     words = ["train"] if settings else ["train", f"resume={folder}"]
     arguments = (words, settings, folder, stop, environment or {}, output)
     process = PROCESSES.Process(target=partial(_patched, patches), args=arguments)

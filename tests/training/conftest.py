@@ -9,10 +9,11 @@ import pytest
 import soundfile
 import yaml
 
+import interrupted_runs  # noqa: F401  # registers the model "tiny"
 from softscribe.corpora import FeatureStore, Recording, Segment
 from softscribe.scores import PerformedNotes, Score
 from softscribe.sound import HcqtSettings
-from softscribe.training import TrainSettings
+from softscribe.training import TrainSettings, train
 from softscribe.training.module import OptimizerSettings
 from softscribe.training.segments import TargetSettings
 from softscribe.training.settings import AugmentationSettings, ThresholdSettings, TrainerSettings
@@ -69,8 +70,8 @@ def short_store(tmp_path_factory: pytest.TempPathFactory, one_channel: HcqtSetti
 
 @pytest.fixture(scope="session")
 def even_store(tmp_path_factory: pytest.TempPathFactory, one_channel: HcqtSettings) -> Path:
-    """A store whose splits can be shared by two processes: four melodies for training, two for validation."""
-    return _prepare(tmp_path_factory.mktemp("even"), one_channel, ("train",) * 4 + ("validation",) * 2, notes=3)
+    """A store whose splits two processes can share: four melodies for training; three for validation, which are shared unevenly."""
+    return _prepare(tmp_path_factory.mktemp("even"), one_channel, ("train",) * 4 + ("validation",) * 3, notes=3)
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +116,14 @@ def demanding(short_store: Path, one_channel: HcqtSettings) -> TrainSettings:
             pictures_every_validations=0,
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(demanding: TrainSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the demanding run, left alone from its beginning to its end."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    train(demanding, folder)
+    return folder
 
 
 @pytest.fixture

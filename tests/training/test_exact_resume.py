@@ -12,13 +12,6 @@ from softscribe.training import TrainSettings, train
 STEPS = 12
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(demanding: TrainSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    train(demanding, folder)
-    return folder
-
-
 def test_the_reference_is_demanding(uninterrupted: Path, demanding: TrainSettings, tmp_path: Path) -> None:
     """Rows of training and of validation are written, and the seed matters: equality below is no accident."""
     points = curve_points(uninterrupted / "metrics.csv")

@@ -95,7 +95,7 @@ def _train(words: list[str]) -> int:
         return 0 if check_determinism(settings) else 1
     one_process = settings.trainer.devices == 1 and settings.trainer.nodes == 1
     folder = Path(settings.runs) / settings.name / _run_name(one_process)
-    if one_process and (folder / CONFIG_NAME).exists():
+    if (folder / "checkpoints" / "last.ckpt").exists():  # a folder without one holds nothing that could be lost
         raise InputError(f"{folder}: a run is there already. Remedy: resume={folder}, or another name.")
     if "seeds" not in given:
         return _run(settings, folder)

@@ -63,9 +63,7 @@ def check_determinism(settings: TrainSettings) -> bool:
             train(short, resumed, resume=True)
         repeatable, resumable = difference(first, second), difference(first, resumed)
     print(f"deterministic check: {CHECK_STEPS} steps, trained twice: {repeatable or 'the same bits'}.")
-    print(
-        f"deterministic check: {CHECK_STEPS} steps, interrupted at step {CHECK_STEPS // 2 + 2} and resumed: {resumable or 'the same bits'}."
-    )
+    print(f"deterministic check: {CHECK_STEPS} steps, interrupted at step {STOP_STEP} and resumed: {resumable or 'the same bits'}.")
     if repeatable:
         print("This training is not repeatable on this machine. Remedy: trainer.accelerator=cpu, or seed your loss and model.")
     elif resumable:

@@ -101,6 +101,7 @@ class TranscriptionModule(pl.LightningModule):
         self.seed = seed
         self.bad_steps = 0
         self._attempts: list[Attempt] = []
+        self._validation_costs: list[Tensor] = []
 
     @property
     def progress(self) -> float:
@@ -155,19 +156,25 @@ class TranscriptionModule(pl.LightningModule):
             "Remedy: a lower learning rate, or look at these files."
         )
 
+    def on_validation_epoch_start(self) -> None:
+        self._validation_costs = []
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         logits = self(batch)
         not_finite = what_is_not_finite(features=batch.features, targets=batch.targets, output=logits)
         if not_finite is not None:
             names = ", ".join(self._segment_names(batch, "validation"))
             raise InputError(f"validation: the {not_finite} is not finite for one of {names}. Remedy: look at these files.")
-        cost = self.loss.validation_cost(logits, batch)
-        settled = all(schedule.settled(self.progress) for schedule in self.loss.schedules().values())
-        pseudo_cost = 0.0 if settled else _PSEUDO_COST * (1 - self.progress)
-        self.log(VALIDATION_COST, cost.mean(), batch_size=len(cost), sync_dist=True)
-        self.log(MONITORED_COST, cost.mean() + pseudo_cost, batch_size=len(cost), sync_dist=True)
+        self._validation_costs.append(self.loss.validation_cost(logits, batch))
 
     def on_validation_epoch_end(self) -> None:
+        costs = torch.cat(self._validation_costs)
+        # Lightning's own mean over processes rounds the number of items per process down, which is wrong if they hold unequally many.
+        total, count = self.trainer.strategy.reduce(torch.stack([costs.sum(), costs.new_tensor(len(costs))]), reduce_op="sum")
+        settled = all(schedule.settled(self.progress) for schedule in self.loss.schedules().values())
+        pseudo_cost = 0.0 if settled else _PSEUDO_COST * (1 - self.progress)
+        self.log(VALIDATION_COST, total / count)
+        self.log(MONITORED_COST, total / count + pseudo_cost)
         # Lightning writes the costs at the step that is called "step"; its own count is off by one in runs that were resumed.
         self.log("step", float(self.global_step - 1))
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -56,6 +57,7 @@ LIGHTNING_WARNINGS = (
     ".*LeafSpec.*",  # a deprecated call inside Lightning itself
     ".*does not have many workers.*",  # two cores have no worker to spare; worker_count is the user's to set
     ".*exists and is not empty.*",  # a resumed run goes on in its folder
+    ".*sync_dist=True.*",  # what is logged of a validation is the same in all processes
     ".*not resumable.*",  # ours is: the stream's position follows from the number of steps
 )
 
@@ -131,6 +133,11 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         noted = next(callback.noted_signal for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
         if noted and isinstance(error, Exception) and not isinstance(error, RunInterruptedError):
             raise RunInterruptedError(noted) from error
+        if trainer.world_size > 1 and isinstance(error, RuntimeError) and re.search("gloo|NCCL", str(error)):
+            raise InputError(
+                f"process {trainer.global_rank} lost the others: one of them has ended, and its own message says why. "
+                f"Remedy: mend that, then softscribe train resume={folder}."
+            ) from error
         raise
     if not trainer.is_global_zero:
         return folder / "model"

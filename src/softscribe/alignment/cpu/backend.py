@@ -154,12 +154,13 @@ def _on_torch_threads(kernel: Callable[..., Any], *arguments: Any) -> Any:
         )
     with _kernel_lock:
         torch_threads = torch.get_num_threads()
+        # The first question starts Numba's threads, which tells their number to OpenMP, and by that to torch. With another number of
+        # threads torch adds in another order: a run that is resumed in a new process would end with other bits.
         threads = numba.get_num_threads()
+        if torch.get_num_threads() != torch_threads:
+            torch.set_num_threads(torch_threads)
         numba.set_num_threads(min(torch_threads, numba.config.NUMBA_NUM_THREADS))
         try:
             return kernel(*arguments)
         finally:
             numba.set_num_threads(threads)
-            # Numba tells OpenMP how many threads it wants when it starts them, and so tells torch, whose results depend on it.
-            if torch.get_num_threads() != torch_threads:
-                torch.set_num_threads(torch_threads)
