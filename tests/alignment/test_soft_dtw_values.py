@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from softscribe.alignment import Alignment, StepWeights, align
+from softscribe.alignment import Alignment, StepWeights, align, soft_dtw
 from softscribe.alignment.reference import reference_align, reference_soft_dtw
 
 WEIGHTS = [

@@ -11,7 +11,7 @@ The theory, with figures, is told in docs/alignment.md.
 """
 
 from softscribe.alignment.backends import gpu_is_usable
-from softscribe.alignment.boundaries import FIXED, BoundaryCell, BoundaryCells, Subsequence
+from softscribe.alignment.boundaries import FIXED, Boundaries, BoundaryCell, BoundaryCells, Subsequence
 from softscribe.alignment.costs import bce_cost, cosine_cost, negative_log_probability_cost, squared_error_cost
 from softscribe.alignment.ctc import ctc_loss, multi_label_ctc_loss
 from softscribe.alignment.ctc_graph import CTCGraph, ctc_graph
@@ -29,6 +29,7 @@ __all__ = [
     "FIXED",
     "TWO_ONE_STEPS",
     "Alignment",
+    "Boundaries",
     "BoundaryCell",
     "BoundaryCells",
     "CTCGraph",

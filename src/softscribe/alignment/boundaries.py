@@ -42,6 +42,8 @@ class BoundaryCell:
     Raises:
         ValueError: an argument is not of its kind or out of range.
 
+    Source: J. Zeitler, M. Mueller, "A unified perspective on CTC and SDTW using differentiable DTW", 2025 (boundary conditions).
+
     >>> BoundaryCell(-1, -1, weight=0, cost=0.5)
     BoundaryCell(frame=-1, target=-1, weight=0, cost=0.5)
     """

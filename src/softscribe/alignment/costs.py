@@ -123,6 +123,8 @@ def negative_log_probability_cost(log_probs: Float[Tensor, "B N K"], labels: Int
     Raises:
         ValueError: an argument is no tensor of its type, shapes or devices do not fit, or a label is no class.
 
+    Source: J. Zeitler, M. Mueller, "A unified perspective on CTC and SDTW using differentiable DTW", 2025 (the local cost of CTC).
+
     >>> negative_log_probability_cost(torch.tensor([[[-0.1, -2.4], [-0.7, -0.7]]]), torch.tensor([[1, 0, 1]]))
     tensor([[[2.4000, 0.1000, 2.4000],
              [0.7000, 0.7000, 0.7000]]])

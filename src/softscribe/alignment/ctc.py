@@ -122,6 +122,8 @@ def multi_label_ctc_loss(
     These do not sum to 1 over anything, which the published loss, torch's `ctc_loss` fed with them, presumes on its way back: it
     trains along something that is no derivative. The value here is the published one, the gradient its derivative.
 
+    Source: C. Weiss, G. Peeters, "Training deep pitch-class representations with a multi-label CTC loss", ISMIR 2021.
+
     A network that returns log-probabilities (B, 2, N, 1 + K) of off and on, with the blank as output 0, as published, has
     `logits = log_probs[:, 1, :, 1:] - log_probs[:, 0, :, 1:]` and `blank_logits = log_probs[:, 1, :, 0] - log_probs[:, 0, :, 0]`.
 

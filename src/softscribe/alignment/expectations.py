@@ -31,7 +31,11 @@ def align(
 ) -> Alignment:
     """Return loss, gradient, expected alignment, expected path cost and path entropy from one pass.
 
-    The results are float64 for a float64 cost, else float32.
+    The results are float64 for a float64 cost, else float32. Arguments and errors are those of `soft_dtw`.
+
+    Sources: M. Cuturi, M. Blondel, "Soft-DTW: a differentiable loss function for time-series", ICML 2017 (the gradient as an expectation
+    over paths); A. Mensch, M. Blondel, "Differentiable dynamic programming for structured prediction and attention", ICML 2018 (any step
+    and operator).
 
     >>> import torch
     >>> result = align(torch.zeros(1, 2, 2))
@@ -55,7 +59,7 @@ def expected_alignment(
     target_counts: Int[Tensor, " B"] | None = None,
     **options: Any,
 ) -> Float[Tensor, "B N M"]:
-    """Return E, the probability that a path passes a cell, 0 in padding.
+    """Return E, the probability that a path passes a cell, 0 in padding. `options` are those of `align`, and so is the source.
 
     With the classical steps every frame and every target of an item is passed: each of its rows and columns sums to at least 1.
 

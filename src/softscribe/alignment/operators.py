@@ -42,6 +42,9 @@ def minimum(values: Float[Tensor, "*axes"], operator: Operator = "soft", gamma: 
     Raises:
         ValueError: there are no values or no such axis, the operator is not known, or gamma is not positive and finite.
 
+    Sources: A. Mensch, M. Blondel, "Differentiable dynamic programming for structured prediction and attention", ICML 2018 (soft, sparse);
+    M. Blondel, A. Mensch, J.-P. Vert, "Differentiable divergences between time series", AISTATS 2021 (smooth: the mean cost of paths).
+
     >>> values = torch.tensor([1.0, 1.5, 4.0])
     >>> for operator in OPERATORS:
     ...     print(operator, minimum(values, operator).item())

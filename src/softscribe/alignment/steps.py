@@ -146,7 +146,12 @@ EQUAL_WEIGHTS = StepWeights()
 """1-1-1: soft-DTW as first published."""
 
 TWO_ONE_STEPS = (Step(1, 1), Step(2, 1), Step(1, 2))
-"""2-1 steps: neither sequence runs more than twice as fast as the other, so (N - 1) / (M - 1) has to lie in [1/2, 2]."""
+"""2-1 steps: neither sequence runs more than twice as fast as the other, so (N - 1) / (M - 1) has to lie in [1/2, 2].
+
+Source: H. Sakoe, S. Chiba, "Dynamic programming algorithm optimization for spoken word recognition", 1978 (slope constraints).
+
+    soft_dtw(cost, steps=TWO_ONE_STEPS)
+"""
 
 
 class StepArrays(NamedTuple):
