@@ -46,7 +46,7 @@ class Stop:
     Attributes:
         how: "exception", or the name of a signal; "group" behind it sends it to the whole process group, "workers" to the workers, which
             die of it.
-        where: "batch" (before training batch `number`, from 0), "validation" (the one after step `number`) "model" (writing it)
+        where: "batch" (before training batch `number`, from 0), "validation" (the one after step `number`), "model" (writing it)
             or "loader" (making that of the training segments, when Lightning's handlers of signals stand and softscribe's do not yet).
     """
 

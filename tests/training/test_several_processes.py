@@ -34,14 +34,14 @@ STEPS_PER_PASS = 2
 """Of two processes that take one melody each."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def alone(demanding: TrainSettings, even_store: Path) -> TrainSettings:
     """One process, batches of two, nothing random: what dropout draws depends on the process."""
     trainer = replace(demanding.trainer, steps=STEPS, batch_size=2, accumulated_batches=1, validation_interval_steps=3)
     return replace(demanding, store=str(even_store), model={"name": "tiny"}, trainer=trainer)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def together(alone: TrainSettings) -> TrainSettings:
     return replace(alone, trainer=replace(alone.trainer, devices=2, strategy="ddp", batch_size=1))
 
@@ -127,6 +127,14 @@ def start_two(
     ]
 
 
+@pytest.fixture(scope="module")
+def together_uninterrupted(together: TrainSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("together") / "whole"
+    for run in start_two(together, folder):
+        assert run.status() == 0, run.output
+    return folder
+
+
 @pytest.mark.slow
 def test_two_processes_train_like_one_with_the_doubled_batch(alone: TrainSettings, together: TrainSettings, tmp_path: Path) -> None:
     """Validated on three melodies, of which the first process takes two: both count by what they hold."""
@@ -154,11 +162,9 @@ def test_two_processes_train_like_one_with_the_doubled_batch(alone: TrainSetting
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "status", "stopped_task"), [("SIGTERM", 143, 0), ("SIGUSR1", 138, 1)])
 def test_two_tasks_of_slurm_stop_at_the_same_step_and_are_requeued(
-    together: TrainSettings, tmp_path: Path, search_path: str, name: str, status: int, stopped_task: int
+    together: TrainSettings, together_uninterrupted: Path, tmp_path: Path, search_path: str, name: str, status: int, stopped_task: int
 ) -> None:
     """The signal reaches one of them only, before a step without a checkpoint of its own; both end in order, the first gives the status."""
-    for run in start_two(together, tmp_path / "whole"):
-        assert run.status() == 0, run.output
     runs = start_two(together, tmp_path / "run", stop=Stop(name, "batch", 4), stopped_task=stopped_task, PATH=search_path)
     assert [run.status() for run in runs] == [status, 0], [run.output for run in runs]
     assert f"resume={tmp_path / 'run'}" in runs[0].output
@@ -166,7 +172,7 @@ def test_two_tasks_of_slurm_stop_at_the_same_step_and_are_requeued(
     assert not list((tmp_path / "run").glob("**/hpc_ckpt*"))
     for run in start_two(None, tmp_path / "run", PATH=search_path, SLURM_RESTART_COUNT="1"):
         assert run.status() == 0, run.output
-    assert not differences(tmp_path / "whole", tmp_path / "run")
+    assert not differences(together_uninterrupted, tmp_path / "run")
 
 
 @pytest.mark.slow
