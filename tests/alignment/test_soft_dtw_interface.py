@@ -77,6 +77,7 @@ def test_the_gamma_of_the_module_may_be_set_anew():
     assert torch.equal(module(cost), soft_dtw(cost, gamma=0.1, weights=weights))
 
 
+@pytest.mark.usefixtures("without_shape_types")  # which would be checked 300 times
 def test_training_on_the_loss_finds_the_path():
     truth = torch.repeat_interleave(torch.arange(4), 6)
     logits = torch.zeros(1, 24, 4, requires_grad=True)
