@@ -14,7 +14,7 @@ demo: $(SETUP)
 	$(BIN)/softscribe evaluate run=runs/demo
 
 test: $(SETUP_DEVELOPMENT)
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(SETUP_DEVELOPMENT)
 	$(BIN)/ruff check .

@@ -28,7 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name != "test_readme.py")  # takes longest, so that the other processes have something to do
+    # Long files first, so that no process has one left when the others are done; the README's takes longest.
+    slow_files = {item.path for item in items if "slow" in item.keywords}
+    items.sort(key=lambda item: (item.path.name != "test_readme.py", item.path not in slow_files))
     if config.getoption("--slow") or os.environ.get("CI") == "true":
         return
     for item in items:

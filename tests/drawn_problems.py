@@ -1,6 +1,7 @@
 """Alignment problems of every kind drawn at random, and what the documentation says that they mean, as graphs of `all_paths`."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,18 @@ from torch import Tensor
 
 from all_paths import Cell, Graph
 from softscribe.alignment import FIXED, Alignment, BoundaryCell, BoundaryCells, Step, StepWeights, Subsequence, align
+
+CLASSICAL_WEIGHTS = [
+    StepWeights(),
+    StepWeights(diagonal=2),
+    StepWeights(horizontal=0.1),
+    StepWeights(horizontal=0, vertical=0.5, diagonal=1.7),
+    StepWeights(horizontal=0, vertical=0, diagonal=0),
+    StepWeights(horizontal=math.inf, diagonal=2),
+    StepWeights(vertical=math.inf),
+    StepWeights(diagonal=math.inf),
+    StepWeights(vertical=math.inf, diagonal=0),
+]
 
 STEP_SETS: dict[str, list[tuple[int, int]]] = {
     "classical": [(1, 0), (0, 1), (1, 1)],

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from alignment.finite_differences import gradients_and_slopes
-from drawn_problems import BOUNDARIES, STEP_SETS, fits, per_cell, random_costs
+from drawn_problems import BOUNDARIES, CLASSICAL_WEIGHTS, STEP_SETS, fits, per_cell, random_costs
 from softscribe.alignment import Step, StepWeights, align, soft_dtw
 
 OPERATORS = ("soft", "hard", "sparse", "smooth")
@@ -66,19 +66,6 @@ def test_the_gradient_is_that_of_finite_differences(operator, name, sizes, gamma
         if has_kinks:  # there, the differences of two widths do not agree
             assume((slopes[0][0] - slopes[1][0]).abs().max() < 1e-8)
         torch.testing.assert_close(gradient, slopes[0][0], atol=1e-7, rtol=0)
-
-
-CLASSICAL_WEIGHTS = [
-    StepWeights(),
-    StepWeights(diagonal=2),
-    StepWeights(horizontal=0.1),
-    StepWeights(horizontal=0, vertical=0.5, diagonal=1.7),
-    StepWeights(horizontal=0, vertical=0, diagonal=0),
-    StepWeights(horizontal=math.inf, diagonal=2),
-    StepWeights(vertical=math.inf),
-    StepWeights(diagonal=math.inf),
-    StepWeights(vertical=math.inf, diagonal=0),
-]
 
 
 @pytest.mark.parametrize("weights", CLASSICAL_WEIGHTS, ids=str)

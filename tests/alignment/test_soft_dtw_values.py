@@ -7,20 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from drawn_problems import CLASSICAL_WEIGHTS
 from softscribe.alignment import Alignment, StepWeights, align, soft_dtw
 from softscribe.alignment.reference import reference_align, reference_soft_dtw
-
-WEIGHTS = [
-    StepWeights(),
-    StepWeights(diagonal=2),
-    StepWeights(horizontal=0.1),
-    StepWeights(horizontal=0, vertical=0.5, diagonal=1.7),
-    StepWeights(horizontal=0, vertical=0, diagonal=0),
-    StepWeights(horizontal=math.inf, diagonal=2),
-    StepWeights(vertical=math.inf),
-    StepWeights(diagonal=math.inf),
-    StepWeights(vertical=math.inf, diagonal=0),
-]
 
 
 def random_cost(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -66,7 +55,7 @@ def largest_difference(one: Alignment, other: Alignment) -> dict[str, float]:
     return {name: float((a.double() - b.double()).abs().max()) for name, a, b in zip(Alignment._fields, one, other, strict=True)}
 
 
-@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+@pytest.mark.parametrize("weights", CLASSICAL_WEIGHTS, ids=str)
 @pytest.mark.parametrize("compute", [align, reference_align])
 def test_all_paths_of_small_matrices(compute, weights):
     for frames, targets, gamma in itertools.product((1, 2, 5), (1, 2, 4), (0.05, 1.0, 30.0)):
@@ -79,7 +68,7 @@ def test_all_paths_of_small_matrices(compute, weights):
             np.testing.assert_allclose(found[0].numpy(), wanted, atol=1e-11)
 
 
-@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+@pytest.mark.parametrize("weights", CLASSICAL_WEIGHTS, ids=str)
 @pytest.mark.parametrize("fill", [0.0, -3.0, -1e6])
 def test_no_cost_opens_a_blocked_step(weights, fill):
     cost = torch.full((1, 4, 4), fill, dtype=torch.float64)
@@ -95,7 +84,7 @@ def test_no_cost_opens_a_blocked_step(weights, fill):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+@pytest.mark.parametrize("weights", CLASSICAL_WEIGHTS, ids=str)
 def test_cells_that_no_path_reaches_are_exactly_zero(weights, dtype):
     cost = random_cost(1, 6, 6, dtype=dtype)
     reachable = enumerated(np.zeros((6, 6)), 1.0, weights)[2] > 0
@@ -104,7 +93,7 @@ def test_cells_that_no_path_reaches_are_exactly_zero(weights, dtype):
     assert (result.gradient[0].numpy()[~reachable] == 0).all()
 
 
-@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+@pytest.mark.parametrize("weights", CLASSICAL_WEIGHTS, ids=str)
 @pytest.mark.parametrize("gamma", [0.01, 0.3, 1.0, 10.0, 100.0])
 def test_float32_and_float64_against_the_reference(weights, gamma):
     cost = 5 * random_cost(3, 40, 40, dtype=torch.float32).abs()
