@@ -17,7 +17,7 @@ def main() -> None:
     samples = np.random.default_rng(0).standard_normal(SECONDS * settings.sample_rate).astype(np.float32) * 0.1
     hcqt(samples[: 5 * settings.sample_rate], settings, 0.0)  # compile and load what is loaded once
     start = time.perf_counter()
-    tuning = estimate_tuning_semitones(samples, settings)
+    tuning = estimate_tuning_semitones(samples, settings.sample_rate)
     middle = time.perf_counter()
     hcqt(samples, settings, tuning)
     end = time.perf_counter()

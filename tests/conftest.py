@@ -8,7 +8,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # there is a process for each core: mor
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jaxtyping
+import numba
 import pytest
+import torch
+
+# Numba's start raises torch's number of threads, and kernels are called directly here: the same tests then ran on one thread or on two,
+# by what had run before them in their process, and ended with other bits than the processes they start.
+_torch_threads = torch.get_num_threads()
+numba.get_num_threads()
+torch.set_num_threads(_torch_threads)
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "real"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from softscribe.errors import InputError
-from softscribe.sound import HcqtSettings, compress, estimate_tuning_semitones, hcqt, transpose
+from softscribe.sound import HcqtSettings, compress, hcqt, transpose
 
 SIX = HcqtSettings()
 FIVE = HcqtSettings(hop_length_samples=384, harmonics=(1, 2, 3, 4, 5))
@@ -93,15 +93,6 @@ def test_a_click_is_at_its_frame(settings: HcqtSettings, seconds: float) -> None
     power = hcqt(signal, settings, 0.0)[:, settings.harmonics.index(1), 108:144].sum(axis=1) ** 2
     centre_frames = (power * np.arange(len(power))).sum() / power.sum()
     assert centre_frames == pytest.approx(seconds * settings.frames_per_second, abs=0.1)
-
-
-def test_tuning_estimate() -> None:
-    chord = sum(tone(midi + 0.23) for midi in (48, 55, 64, 72))
-    assert estimate_tuning_semitones(chord, SIX) == pytest.approx(0.23, abs=0.02)
-    assert estimate_tuning_semitones(np.zeros(22050, np.float32), SIX) == 0.0
-    assert estimate_tuning_semitones(tone(69, 0.05), SIX) == pytest.approx(0.0, abs=0.1)
-    signal = np.concatenate([tone(60.1, 70.0), tone(67.1, 55.0)])  # three blocks
-    assert estimate_tuning_semitones(signal, SIX) == pytest.approx(librosa.estimate_tuning(y=signal, sr=22050), abs=0.011)
 
 
 def test_a_tuning_moves_the_bins_and_nothing_else() -> None:

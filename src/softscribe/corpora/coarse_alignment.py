@@ -21,6 +21,7 @@ from librosa.sequence import dtw
 from softscribe.corpora.recordings import Segment
 from softscribe.errors import InputError
 from softscribe.scores.notes import Score
+from softscribe.sound.tuning import estimate_tuning_semitones
 
 CHROMA_HOP_SAMPLES = 1024
 POOLED_FRAMES = 4
@@ -83,7 +84,7 @@ def audio_chroma(samples: Float[np.ndarray, " samples"], sample_rate: int) -> Au
     """
     if not len(samples) or not np.any(samples):
         raise InputError("samples: none, or silence. Remedy: give a recording that sounds.")
-    tuning = librosa.estimate_tuning(y=samples[: 60 * sample_rate], sr=sample_rate)
+    tuning = estimate_tuning_semitones(samples[: 60 * sample_rate], sample_rate)
     fine = librosa.feature.chroma_cqt(y=samples, sr=sample_rate, hop_length=CHROMA_HOP_SAMPLES, tuning=tuning, norm=None)
     level = librosa.feature.rms(y=samples, frame_length=4 * LEVEL_HOP_SAMPLES, hop_length=LEVEL_HOP_SAMPLES)[0]
     sounding = np.flatnonzero(level > SILENCE_LEVEL * np.percentile(level, 95)) * LEVEL_HOP_SAMPLES / sample_rate

@@ -151,7 +151,7 @@ class FeatureStore:
         samples = read_audio(recording.audio_path, self.settings.sample_rate)
         duration_seconds = len(samples) / self.settings.sample_rate
         _check_segments(recording, duration_seconds)
-        tuning_semitones = estimate_tuning_semitones(samples, self.settings)
+        tuning_semitones = estimate_tuning_semitones(samples, self.settings.sample_rate)
         features = hcqt(samples, self.settings, tuning_semitones)
         path = self._path(recording.name, ".npy")
         with _replacing(path) as temporary:

@@ -17,10 +17,9 @@ import numpy as np
 from jaxtyping import Float, Float32, Shaped
 
 from softscribe.errors import InputError
+from softscribe.sound.tuning import check_samples, estimate_tuning_semitones
 
 COMPRESSION = 10.0
-_TUNING_BLOCK_SECONDS = 60
-_TUNING_RESOLUTION_SEMITONES = 0.01
 _LARGEST_TUNING_SEMITONES = 0.5
 _LIMITS = {
     "sample_rate": (4000, 192_000),
@@ -147,9 +146,9 @@ def hcqt(
     >>> magnitudes.shape, int(magnitudes[20, 1].argmax())  # A4 = MIDI 69 = bin 3 * (69 - 24) + 1
     ((44, 6, 216), 136)
     """
-    _check_samples(samples)
+    check_samples(samples)
     if tuning_semitones is None:
-        tuning_semitones = estimate_tuning_semitones(samples, settings)
+        tuning_semitones = estimate_tuning_semitones(samples, settings.sample_rate)
     if not -_LARGEST_TUNING_SEMITONES <= tuning_semitones <= _LARGEST_TUNING_SEMITONES:
         raise InputError(f"tuning_semitones: {tuning_semitones}. Remedy: give a number from -0.5 to 0.5, or None to estimate it.")
     minimum_hz = settings.minimum_hz * 2 ** (tuning_semitones / 12)
@@ -171,36 +170,6 @@ def hcqt(
             first_bin = octave * settings.bins_per_octave
             np.abs(transform[first_bin : first_bin + settings.bins, :frames].T, out=result[:, channel])
     return result
-
-
-def estimate_tuning_semitones(samples: Float[np.ndarray, " samples"], settings: HcqtSettings) -> float:
-    """Return how much higher than A4 = 440 Hz a recording is tuned, in semitones, in [-0.5, 0.5); 0 if nothing in it has a pitch.
-
-    librosa's estimate (the most frequent deviation of spectral peaks above the median magnitude from the nearest semitone, to 1 cent),
-    from blocks of a minute, so that memory stays small. The published features take the deviation from the nearest third of a
-    semitone instead and leave a recording that is 30 cents sharp one bin too high.
-
-    Raises:
-        InputError: no samples, or values that are not finite.
-
-    >>> tone = np.sin(2 * np.pi * 444 * np.arange(22050) / 22050).astype(np.float32)  # 12 * log2(444 / 440) = 0.157
-    >>> abs(estimate_tuning_semitones(tone, HcqtSettings()) - 0.157) < 0.05
-    True
-    """
-    _check_samples(samples)
-    block = _TUNING_BLOCK_SECONDS * settings.sample_rate
-    frequencies, magnitudes = [], []
-    for start in range(0, len(samples), block):
-        part = samples[start : start + block]
-        pitches, strengths = librosa.piptrack(y=np.pad(part, (0, max(0, 2048 - len(part)))), sr=settings.sample_rate)
-        found = pitches > 0
-        frequencies.append(pitches[found])
-        magnitudes.append(strengths[found])
-    frequency, magnitude = np.concatenate(frequencies), np.concatenate(magnitudes)
-    if not len(frequency):
-        return 0.0
-    loud = magnitude >= np.median(magnitude)
-    return float(librosa.pitch_tuning(frequency[loud], resolution=_TUNING_RESOLUTION_SEMITONES, bins_per_octave=12))
 
 
 def compress(magnitudes: Float[np.ndarray, "*axes"]) -> Float32[np.ndarray, "*axes"]:
@@ -233,13 +202,6 @@ def transpose(
     result = np.zeros_like(features)
     result[..., max(0, shift) : bins + min(0, shift)] = features[..., max(0, -shift) : bins + min(0, -shift)]
     return result
-
-
-def _check_samples(samples: Float[np.ndarray, " samples"]) -> None:
-    if not len(samples):
-        raise InputError("samples: empty. Remedy: give at least one sample.")
-    if not np.isfinite(samples).all():
-        raise InputError("samples: hold NaN or infinity. Remedy: read them with read_audio, which names the file.")
 
 
 def _shared_transforms(harmonics: tuple[float | int, ...]) -> dict[float | int, list[int]]:
