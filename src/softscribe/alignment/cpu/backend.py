@@ -1,5 +1,6 @@
 """Alignment on the CPU: which kernel, with what scratch, on how many threads."""
 
+import functools
 import math
 import os
 import threading
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from softscribe.alignment import checks
-from softscribe.alignment.cpu import common_kernels
+from softscribe.alignment.cpu import common_kernels, compiling
 from softscribe.alignment.cpu.strips import strip_soft_dtw
 from softscribe.alignment.operators import OPERATORS
 from softscribe.alignment.problem import Problem, ProblemArrays
@@ -133,9 +134,8 @@ def _run_common(
     outputs = [tensor.numpy() for tensor in (losses, gradient, expected, path_costs, entropies)]
     gamma = 1.0 if problem.operator == "hard" else float(problem.gamma)  # what has no temperature needs no unit
     operator = OPERATORS.index(problem.operator)
-    _on_torch_threads(
-        common_kernels.align_batch, cost.numpy(), frame_counts.numpy(), target_counts.numpy(), gamma, operator, *arrays, *outputs
-    )
+    kernel = functools.partial(compiling.call, common_kernels.align_batch)
+    _on_torch_threads(kernel, cost.numpy(), frame_counts.numpy(), target_counts.numpy(), gamma, operator, *arrays, *outputs)
     if problem.operator == "smooth":
         entropies.fill_(math.nan)
     return Alignment(losses.to(cost.dtype), gradient, expected, path_costs.to(cost.dtype), entropies.to(cost.dtype))

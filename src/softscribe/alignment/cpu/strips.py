@@ -6,6 +6,7 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from softscribe.alignment.cpu import compiling
 from softscribe.alignment.cpu.diagonal_kernels import LANES, STATE
 from softscribe.alignment.cpu.tile_kernels import align_batch
 
@@ -68,7 +69,8 @@ def strip_soft_dtw(
     with np.errstate(over="ignore", invalid="ignore"):
         step_weights = np.array(weights, np.float32)
         factors = step_factors(gamma, weights)
-    align_batch(
+    compiling.call(
+        align_batch,
         cost,
         frame_counts,
         target_counts,

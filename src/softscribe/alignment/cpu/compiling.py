@@ -1,0 +1,37 @@
+"""Compiling a kernel at its first call, by one process at a time."""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.dispatcher import Dispatcher
+
+LOCK = "softscribe.lock"
+
+_compiled: set[tuple[Any, ...]] = set()
+
+
+def call(kernel: Dispatcher, *arguments: Any) -> Any:
+    """Return kernel(*arguments); before its first call with such types compile it, or load it, while no other process does.
+
+    Numba numbers on disk what it compiled of a function for different types. Two processes that begin at the same time, one with float32
+    and one with float64, may use one number for both: from then on every process would run the code of one on arrays of the other.
+    """
+    types = (kernel, *(getattr(argument, "dtype", type(argument)) for argument in arguments))
+    if types not in _compiled:
+        with _locked(Path(kernel.stats.cache_path or ".") / LOCK):
+            kernel.compile(tuple(numba.typeof(argument) for argument in arguments))
+        _compiled.add(types)
+    return kernel(*arguments)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Wait for the lock; a folder that cannot have one is taken without."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            fcntl.lockf(stack.enter_context(path.open("w")), fcntl.LOCK_EX)
+        yield
