@@ -6,11 +6,11 @@ from softscribe.alignment.cpu.strips import strip_soft_dtw
 
 
 def computed(cost, frame_counts, target_counts, gamma, weights):
-    """Return losses, gradient and largest magnitudes; what the kernel does not write of the gradient stays NaN."""
+    """Return losses and gradient; what the kernel does not write of the gradient stays NaN."""
     gradient = np.full_like(cost, np.nan)
     counts = np.asarray(frame_counts, np.int64), np.asarray(target_counts, np.int64)
-    losses, largest = strip_soft_dtw(cost, *counts, float(gamma), tuple(map(float, weights)), gradient)
-    return losses, gradient, largest
+    losses = strip_soft_dtw(cost, *counts, float(gamma), tuple(map(float, weights)), gradient)
+    return losses, gradient
 
 
 def random_cost(*shape, seed=0):

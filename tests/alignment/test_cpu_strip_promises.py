@@ -13,10 +13,9 @@ from softscribe.alignment.cpu.strips import strip_soft_dtw
 
 def test_without_gradient_the_losses_are_the_same():
     cost, counts = random_cost(2, 150, 130), (np.array([150, 77]), np.array([90, 130]))
-    expected, gradient, largest = computed(cost, *counts, 1, (1, 1, 2))
-    losses, same_largest = strip_soft_dtw(cost, *counts, 1.0, (1.0, 1.0, 2.0), None)
+    expected, gradient = computed(cost, *counts, 1, (1, 1, 2))
+    losses = strip_soft_dtw(cost, *counts, 1.0, (1.0, 1.0, 2.0), None)
     np.testing.assert_array_equal(losses, expected)
-    np.testing.assert_array_equal(same_largest, largest)
     assert np.isfinite(gradient).all()
 
 
@@ -32,7 +31,7 @@ def test_padding_company_and_order_do_not_matter_to_the_last_bit():
     assert same_bits(permuted, [value[order] for value in together])
     for b, (frames, targets) in enumerate(zip(frame_counts, target_counts, strict=True)):
         alone = computed(np.ascontiguousarray(cost[b : b + 1, :frames, :targets]), [frames], [targets], 0.5, (0.1, 1, 1))
-        assert same_bits(alone, (together[0][b : b + 1], together[1][b : b + 1, :frames, :targets], together[2][b : b + 1]))
+        assert same_bits(alone, (together[0][b : b + 1], together[1][b : b + 1, :frames, :targets]))
 
 
 @pytest.mark.parametrize(("tiles_per_thread", "smallest_tile"), [(100, 1), (1, 2), (4, 8)])
@@ -83,9 +82,8 @@ def test_beyond_the_range_nothing_is_wrong_in_silence():
         (1e3, 0.01, (1, 1, 40)),
         (-3e3, 0.01, (1, 1, 1)),
     ]:
-        losses, _, largest = computed(np.full((1, 900, 3), cost, np.float32), [900], [3], gamma, weights)
+        losses, _ = computed(np.full((1, 900, 3), cost, np.float32), [900], [3], gamma, weights)
         assert np.isnan(losses[0])
-        assert largest[0] == abs(np.float32(cost))
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
@@ -95,7 +93,6 @@ def test_a_cost_that_is_not_finite_shows_in_its_item_alone(value):
     cost[1, 99, 65] = value
     cost[2, 40, 3] = value  # padding
     found = computed(cost, *counts, 1, (1, 1, 2))
-    assert not np.isfinite(found[2][1])
     assert np.isnan(found[0][1])
     assert same_bits([part[[0, 2]] for part in found], [part[[0, 2]] for part in expected])
 

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from alignment.finite_differences import gradients_and_slopes
-from softscribe.alignment import StepWeights, Subsequence, bce_cost, soft_dtw
+from softscribe.alignment import StepWeights, bce_cost, soft_dtw
 from softscribe.alignment.costs import cosine_cost, negative_log_probability_cost, squared_error_cost
 from softscribe.alignment.divergence import soft_dtw_divergence
 from softscribe.alignment.reference import reference_soft_dtw
-from softscribe.alignment.steps import Step
 
 
 def absolute_cost(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -174,14 +173,12 @@ def one_way_cost(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         ((X, Y, torch.tensor([5, 6])), {}, "frame_counts: item 1 has 6.*Remedy"),
         ((X, Y, None, torch.tensor([4, 0])), {}, "target_counts: item 1 has 0.*Remedy"),
         ((X, Y, None, torch.tensor([4.0, 1.0])), {}, "target_counts: torch.float32.*Remedy"),
-        ((X, Y), {"operator": "sparse"}, 'operator: "sparse".*Remedy'),
         ((X, Y), {"gamma": 0.0}, "gamma: 0.0.*Remedy"),
         ((X, Y), {"weights": StepWeights(horizontal=0.1)}, "weights: .*horizontal=0.1.*Remedy"),
         ((X, Y), {"weights": StepWeights(horizontal=math.inf)}, "weights: .*horizontal=inf.*Remedy"),
         ((X, Y), {"weights": StepWeights(diagonal=0.9)}, "weights: .*diagonal=0.9.*negative.*Remedy"),
         ((X, Y), {"weights": StepWeights(horizontal=0.1, vertical=0.1, diagonal=0)}, "weights: .*diagonal=0.*negative.*Remedy"),
-        ((X, Y), {"steps": (Step(1, 1), Step(2, 1))}, "steps, boundaries: .*Remedy"),
-        ((X, Y), {"boundaries": Subsequence(frames="both")}, "steps, boundaries: .*Remedy"),
+        ((X, Y), {"validate": "no"}, "validate: 'no'.*Remedy"),
     ],
 )
 def test_what_is_refused(arguments, options, words):

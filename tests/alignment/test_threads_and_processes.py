@@ -36,12 +36,12 @@ loaded = sorted(name for name in sys.modules if name.startswith("softscribe."))
 
 import numba, torch
 from softscribe.alignment import soft_dtw
-from softscribe.alignment.cpu import common_kernels
-kernel, seen = common_kernels.align_batch, []
+from softscribe.alignment.cpu import compiling
+call, seen = compiling.call, []
 def spy(*arguments):
     seen.append(numba.get_num_threads())
-    kernel(*arguments)
-common_kernels.align_batch = spy
+    call(*arguments)
+compiling.call = spy
 torch.set_num_threads(2)
 soft_dtw(torch.zeros(3, 4, 4, dtype=torch.float64))
 torch.set_num_threads(64)

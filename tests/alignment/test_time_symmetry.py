@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from alignment.finite_differences import gradients_and_slopes
-from softscribe.alignment import EQUAL_WEIGHTS, TWO_ONE_STEPS, Step, StepWeights, Subsequence, expected_alignment, soft_dtw
+from softscribe.alignment import EQUAL_WEIGHTS, TWO_ONE_STEPS, Step, StepWeights, expected_alignment, soft_dtw
 from softscribe.alignment.time_symmetry import reversed_in_time, time_symmetric_soft_dtw
 
 LATE = [StepWeights(diagonal=2), StepWeights(horizontal=0.1), StepWeights(horizontal=0.1, vertical=3, diagonal=1.5)]
@@ -116,7 +116,7 @@ def test_finite_differences():
 @pytest.mark.parametrize(
     ("counts", "options", "words"),
     [
-        ((), {"boundaries": Subsequence(frames="both")}, "boundaries: .*Remedy"),
+        ((), {"validate": 1}, "validate: 1.*Remedy"),
         ((), {"steps": (Step(1, 1), Step(1, 0, weight=torch.ones(4)))}, r"steps\[1\]: .*Remedy"),
         ((), {"steps": (Step(1, 1, cost=torch.ones(4)), Step(1, 0))}, r"steps\[0\]: .*Remedy"),
         ((torch.tensor([5, 9]),), {}, "frame_counts: item 1 has 9.*Remedy"),

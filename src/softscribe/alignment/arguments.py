@@ -1,6 +1,7 @@
 """What every function asks of its arguments before it looks at values: tensors of a type, of shapes that fit, on one device; integers."""
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -62,3 +63,17 @@ def whole_number(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, Integral):
         return None
     return int(value)
+
+
+def number_or_nan(value: object) -> float:
+    """Return a number as a float, NaN for what is none or too large for one.
+
+    >>> number_or_nan(2), number_or_nan(True), number_or_nan("2"), number_or_nan(10**400)
+    (2.0, nan, nan, nan)
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan

@@ -19,6 +19,7 @@ def losses_and_gradient(
     Raises:
         ValueError: on a CPU, or if `validate`: counts, costs or paths are not as they have to be.
     """
+    _check_flag(validate)
     if cost.device.type == "cpu":
         return cpu.losses_and_gradient(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted)
     from softscribe.alignment.cuda import backend as cuda
@@ -34,6 +35,7 @@ def losses_and_gradient(
 
 def align(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, validate: bool) -> Alignment:
     """Return everything about an alignment. Shape, errors: `losses_and_gradient`."""
+    _check_flag(validate)
     if cost.device.type == "cpu":
         return cpu.align(cost, frame_counts, target_counts, problem)
     from softscribe.alignment.cuda import backend as cuda
@@ -60,6 +62,11 @@ def gpu_is_usable() -> bool:
     except ValueError:
         return False
     return True
+
+
+def _check_flag(validate: bool) -> None:
+    if not isinstance(validate, bool):
+        raise ValueError(f"validate: {validate!r}. Remedy: True or False.")
 
 
 def _check_values(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> None:

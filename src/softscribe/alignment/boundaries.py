@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from softscribe.alignment.arguments import whole_number
-from softscribe.alignment.steps import Step, number_or_nan
+from softscribe.alignment.arguments import number_or_nan, whole_number
+from softscribe.alignment.steps import Step
 
 Ends = Literal["start", "end", "both"] | None
 

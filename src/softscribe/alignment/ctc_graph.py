@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from softscribe.alignment import checks
-from softscribe.alignment.arguments import BOOLEAN, FLOATING, check_tensors
+from softscribe.alignment.arguments import BOOLEAN, FLOATING, check_tensors, number_or_nan
 from softscribe.alignment.boundaries import BoundaryCell, BoundaryCells
-from softscribe.alignment.steps import Step, number_or_nan
+from softscribe.alignment.steps import Step
 
 
 class CTCGraph(NamedTuple):

@@ -32,10 +32,10 @@ from torch import Tensor
 
 from softscribe.alignment import checks
 from softscribe.alignment.arguments import FLOATING, check_tensors
-from softscribe.alignment.boundaries import FIXED
 from softscribe.alignment.costs import bce_cost, negative_log_probability_cost, squared_error_cost
 from softscribe.alignment.problem import Problem
 from softscribe.alignment.soft_dtw import soft_dtw
+from softscribe.alignment.steps import EQUAL_WEIGHTS, StepWeights
 
 TOLERANCE = 1e-4
 """By how much a cost may be unsymmetric, or differ from 0 between equals, relative to the largest cost + gamma: rounding."""
@@ -48,7 +48,9 @@ def soft_dtw_divergence(
     target_counts: Int[Tensor, " B"] | None = None,
     *,
     cost_function: Callable[[Tensor, Tensor], Tensor] = squared_error_cost,
-    **options: Any,
+    gamma: int | float = 1.0,
+    weights: StepWeights = EQUAL_WEIGHTS,
+    validate: bool = False,
 ) -> Float[Tensor, " B"]:
     """Return the soft-DTW divergence of every pair of sequences, differentiable in both (once).
 
@@ -58,14 +60,15 @@ def soft_dtw_divergence(
         frame_counts: vectors of every x, in [1, N]; what lies beyond never matters. None: N.
         target_counts: vectors of every y, in [1, M]. None: M.
         cost_function: of (B, N, K) and (B, M, K), returning (B, N, M); symmetric, and 0 between equals.
-        options: `gamma`, `weights` and `validate` of `soft_dtw`: horizontal and vertical weights equal, the diagonal
-            one finite and at least that.
+        gamma: as for `soft_dtw`.
+        weights: of the classical steps, horizontal and vertical ones equal, the diagonal one finite and at least that.
+        validate: as for `soft_dtw`.
 
     Returns:
         The divergences, in the unit of the cost: (B,). Soft-DTW is computed three times.
 
     Raises:
-        ValueError: the divergence is not defined for such a cost or such options, an argument has the wrong type, shape or device, or what
+        ValueError: the divergence is not defined for such a cost or such weights, an argument has the wrong type, shape or device, or what
             `soft_dtw` and the cost refuse. Whether vectors are finite, and a cost symmetric and 0 between equals, is looked at on a CPU
             only.
 
@@ -73,7 +76,8 @@ def soft_dtw_divergence(
     >>> soft_dtw_divergence(x, y), soft_dtw_divergence(y, y)
     (tensor([1.2316]), tensor([0.]))
     """
-    _check_options(cost_function, options)
+    _check_cost_function(cost_function)
+    _check_weights(Problem(gamma=gamma, weights=weights).weights)
     check_tensors(x=(x, "B N K", FLOATING), y=(y, "B M K", FLOATING))
     frame_counts = checks.checked_count("frame_counts", frame_counts, "x", x, x.shape[1])
     target_counts = checks.checked_count("target_counts", target_counts, "y", y, y.shape[1])
@@ -81,12 +85,13 @@ def soft_dtw_divergence(
         for name, vectors, counts in (("x", x, frame_counts), ("y", y, target_counts)):
             checks.check_finite(vectors, counts, None, name, ("vector", "output"))
     x, y = _without_padding(x, frame_counts), _without_padding(y, target_counts)
+    options: dict[str, Any] = {"gamma": gamma, "weights": weights, "validate": validate}
     between = soft_dtw(_cost(cost_function, x, y), frame_counts, target_counts, **options)
     within = []
     for name, vectors, counts in (("x", x, frame_counts), ("y", y, target_counts)):
         cost = _cost(cost_function, vectors, vectors)
         if cost.device.type == "cpu":
-            _check_symmetric(name, cost.detach(), counts, options.get("gamma", 1.0))
+            _check_symmetric(name, cost.detach(), counts, gamma)
         within.append(soft_dtw(cost, counts, counts, **options))
     return between - (within[0] + within[1]) / 2
 
@@ -108,7 +113,7 @@ def _without_padding(vectors: Tensor, counts: Tensor) -> Tensor:
     return vectors.where(inside[:, :, None], 0)
 
 
-def _check_options(cost_function: Callable[[Tensor, Tensor], Tensor], options: dict[str, Any]) -> None:
+def _check_cost_function(cost_function: Callable[[Tensor, Tensor], Tensor]) -> None:
     if not callable(cost_function):
         raise ValueError(f"cost_function: {cost_function!r} is no function. Remedy: one such as squared_error_cost.")
     for unlike, kinds in ((bce_cost, "logits and targets"), (negative_log_probability_cost, "log-probabilities and labels")):
@@ -117,27 +122,22 @@ def _check_options(cost_function: Callable[[Tensor, Tensor], Tensor], options: d
                 f"cost_function: {unlike.__name__} compares {kinds}, so that no sequence has a cost with itself. "
                 "Remedy: a symmetric cost that is 0 between equals, such as squared_error_cost."
             )
-    problem = Problem(**{name: value for name, value in options.items() if name != "validate"})
-    if problem.operator != "soft":
+
+
+def _check_weights(weights: StepWeights) -> None:
+    if weights.horizontal != weights.vertical:
         raise ValueError(
-            f'operator: "{problem.operator}". The divergence takes away the bias of softmin. Remedy: operator="soft"; '
-            'between equals operator="hard" is 0 by itself.'
-        )
-    if problem.steps is not None or problem.boundaries != FIXED:
-        raise ValueError("steps, boundaries: the divergence is defined for whole sequences and the classical steps. Remedy: weights alone.")
-    if problem.weights.horizontal != problem.weights.vertical:
-        raise ValueError(
-            f"weights: {problem.weights} treats x and y differently, so that equals are not at the minimum. "
+            f"weights: {weights} treats x and y differently, so that equals are not at the minimum. "
             "Remedy: equal horizontal and vertical weights."
         )
-    if problem.weights.diagonal == math.inf:
+    if weights.diagonal == math.inf:
         raise ValueError(
-            f"weights: {problem.weights} blocks diagonals, so that even equals cost something and the divergence may be negative. "
+            f"weights: {weights} blocks diagonals, so that even equals cost something and the divergence may be negative. "
             "Remedy: a finite diagonal weight."
         )
-    if problem.weights.diagonal < problem.weights.horizontal:
+    if weights.diagonal < weights.horizontal:
         raise ValueError(
-            f"weights: {problem.weights} makes diagonals so cheap that the divergence may be negative. "
+            f"weights: {weights} makes diagonals so cheap that the divergence may be negative. "
             "Remedy: a diagonal weight of at least the horizontal one."
         )
 

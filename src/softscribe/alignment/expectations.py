@@ -57,9 +57,15 @@ def expected_alignment(
     cost: Float[Tensor, "B N M"],
     frame_counts: Int[Tensor, " B"] | None = None,
     target_counts: Int[Tensor, " B"] | None = None,
-    **options: Any,
+    *,
+    gamma: int | float = 1.0,
+    weights: StepWeights = EQUAL_WEIGHTS,
+    steps: Sequence[Step] | None = None,
+    boundaries: Boundaries = FIXED,
+    operator: Operator = "soft",
+    validate: bool = False,
 ) -> Float[Tensor, "B N M"]:
-    """Return E, the probability that a path passes a cell, 0 in padding. `options` are those of `align`, and so is the source.
+    """Return E, the probability that a path passes a cell, 0 in padding: a part of what `align` returns, with its options and source.
 
     With the classical steps every frame and every target of an item is passed: each of its rows and columns sums to at least 1.
 
@@ -68,7 +74,8 @@ def expected_alignment(
     tensor([[[1.0000, 0.0000],
              [0.5000, 1.0000]]])
     """
-    return align(cost, frame_counts, target_counts, **options).expected_alignment
+    options: dict[str, Any] = {"gamma": gamma, "weights": weights, "steps": steps, "boundaries": boundaries, "operator": operator}
+    return align(cost, frame_counts, target_counts, validate=validate, **options).expected_alignment
 
 
 def hard_path(

@@ -21,8 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softscribe.alignment.arguments import FLOATING, check_tensors, whole_number
-from softscribe.alignment.steps import number_or_nan
+from softscribe.alignment.arguments import FLOATING, check_tensors, number_or_nan, whole_number
 
 Operator = Literal["soft", "hard", "sparse", "smooth"]
 OPERATORS: tuple[str, ...] = get_args(Operator)

@@ -3,14 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from softscribe.alignment.arguments import whole_number
+from softscribe.alignment.arguments import number_or_nan, whole_number
 
 
 @dataclass(frozen=True)
@@ -128,20 +127,6 @@ class StepWeights:
         return Step(1, 0, self.horizontal), Step(0, 1, self.vertical), Step(1, 1, self.diagonal)
 
 
-def number_or_nan(value: object) -> float:
-    """Return a number as a float, NaN for what is none or too large for one.
-
-    >>> number_or_nan(2), number_or_nan(True), number_or_nan("2"), number_or_nan(10**400)
-    (2.0, nan, nan, nan)
-    """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return math.nan
-
-
 EQUAL_WEIGHTS = StepWeights()
 """1-1-1: soft-DTW as first published."""
 
@@ -152,6 +137,20 @@ Source: H. Sakoe, S. Chiba, "Dynamic programming algorithm optimization for spok
 
     soft_dtw(cost, steps=TWO_ONE_STEPS)
 """
+
+
+def exponent_factor(weight: float, gamma: float) -> tuple[np.float32, np.float32]:
+    """Return log2 of what a cost of 1 multiplies exp(-D / gamma) by, and what rounding took from it: the sum of both has 48 bits.
+
+    0 for a blocked step, infinite beyond the range of float32.
+
+    >>> exponent_factor(2.0, 0.5)
+    (np.float32(-5.770780...), np.float32(...e-08))
+    """
+    exact = 0.0 if math.isinf(weight) else -weight / (gamma * math.log(2))
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = np.float32(exact)
+        return rounded, np.float32(exact - float(rounded))
 
 
 class StepArrays(NamedTuple):

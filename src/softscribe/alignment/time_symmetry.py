@@ -5,56 +5,60 @@ alignment changes targets up to .2 frames late for 1-1-2, and 1 to 3 frames late
 frames learn from (`equivalent_targets`) change up to .7 frames EARLY for the latter. Backwards in time it is the other way round.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softscribe.alignment.boundaries import FIXED
+from softscribe.alignment.operators import Operator
 from softscribe.alignment.problem import Problem
 from softscribe.alignment.soft_dtw import soft_dtw
+from softscribe.alignment.steps import EQUAL_WEIGHTS, Step, StepWeights
 
 
 def time_symmetric_soft_dtw(
     cost: Float[Tensor, "B N M"],
     frame_counts: Int[Tensor, " B"] | None = None,
     target_counts: Int[Tensor, " B"] | None = None,
-    **options: Any,
+    *,
+    gamma: int | float = 1.0,
+    weights: StepWeights = EQUAL_WEIGHTS,
+    steps: Sequence[Step] | None = None,
+    operator: Operator = "soft",
+    validate: bool = False,
 ) -> Float[Tensor, " B"]:
     """Return the mean of soft-DTW forwards and backwards in time, differentiable in the costs (once).
 
     Its gradient is the mean of both: reversing an item reverses it. Lateness and earliness cancel, at the price of two recursions and of
     changes that are blurred by as many frames. With weights 1-1-1 both directions agree, and the loss is that of `soft_dtw`.
 
-    Args:
-        cost: as for `soft_dtw`, and so are the counts.
-        options: of `soft_dtw`, except boundaries; weights and costs of steps have to be numbers.
+    Arguments are those of `soft_dtw`, except boundaries, since only fixed ones are the same in both directions; weights and costs of steps
+    have to be numbers.
 
     Returns:
         The losses, in the unit of the cost: (B,).
 
     Raises:
-        ValueError: an option cannot be reversed, or what `soft_dtw` refuses.
+        ValueError: a step cannot be reversed, or what `soft_dtw` refuses.
 
     Source: our own, from figures in docs/alignment.md ("Lag").
 
-    >>> from softscribe.alignment import StepWeights
     >>> cost, weights = torch.tensor([[[0.0, 4.0], [1.0, 3.0], [5.0, 2.0]]]), StepWeights(horizontal=0.1)
     >>> time_symmetric_soft_dtw(cost, weights=weights), time_symmetric_soft_dtw(cost.flip(1, 2), weights=weights)
     (tensor([1.3101]), tensor([1.3101]))
     """
-    problem = Problem(**{name: value for name, value in options.items() if name != "validate"})
-    if problem.boundaries != FIXED:
-        raise ValueError("boundaries: only fixed ones are the same in both directions of time. Remedy: leave them out, or use soft_dtw.")
-    for index, step in enumerate(problem.path_steps):
+    options: dict[str, Any] = {"gamma": gamma, "weights": weights, "steps": steps, "operator": operator}
+    for index, step in enumerate(Problem(**options).path_steps):
         if isinstance(step.weight, Tensor) or isinstance(step.cost, Tensor):
             raise ValueError(
                 f"steps[{index}]: its weight or cost depends on the cell of arrival, which another direction of time does not have. "
                 "Remedy: numbers, or soft_dtw."
             )
-    forwards = soft_dtw(cost, frame_counts, target_counts, **options)
-    backwards = soft_dtw(reversed_in_time(cost, frame_counts, target_counts), frame_counts, target_counts, **options)
+    forwards = soft_dtw(cost, frame_counts, target_counts, validate=validate, **options)
+    reverse = reversed_in_time(cost, frame_counts, target_counts)
+    backwards = soft_dtw(reverse, frame_counts, target_counts, validate=validate, **options)
     return (forwards + backwards) / 2
 
 

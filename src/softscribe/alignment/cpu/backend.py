@@ -86,7 +86,7 @@ def _run_strips(
     cost = cost.detach().float().contiguous()
     gradient = torch.empty_like(cost) if gradient_wanted else cost.new_empty(len(cost), 0, 0)
     weights = (float(problem.weights.horizontal), float(problem.weights.vertical), float(problem.weights.diagonal))
-    found, _ = _on_torch_threads(
+    found = _on_torch_threads(
         strip_soft_dtw,
         cost.numpy(),
         frame_counts.numpy(),

@@ -9,6 +9,7 @@ from jaxtyping import Float32, Float64, Int64
 from softscribe.alignment.cpu import compiling
 from softscribe.alignment.cpu.diagonal_kernels import LANES, STATE
 from softscribe.alignment.cpu.tile_kernels import align_batch
+from softscribe.alignment.steps import exponent_factor
 
 LARGEST_EXPONENT = 2.0**28
 """Within which the binary exponents of exp(-D / gamma) have to stay."""
@@ -32,8 +33,8 @@ def strip_soft_dtw(
     gamma: float,
     weights: tuple[float, float, float],
     gradient: Float32[np.ndarray, "B N M"] | None,
-) -> tuple[Float64[np.ndarray, " B"], Float64[np.ndarray, " B"]]:
-    """Return the soft-DTW and the largest magnitude of a cost of every item, and fill `gradient` (all of it) with H if it is wanted.
+) -> Float64[np.ndarray, " B"]:
+    """Return the soft-DTW of every item, and fill  `gradient` (all of it) with H if it is wanted.
 
     The arguments are taken as checked: contiguous arrays, at least one frame and one target, counts within the shape, gamma > 0. The
     numbers do not depend on the number of threads, on padding or on the other items, to the last bit. One call at a time.
@@ -44,16 +45,15 @@ def strip_soft_dtw(
 
     Returns:
         Losses, infinite where no path exists, NaN where the item is out of the kernel's range (`within_range`: its gradient is then
-        meaningless), for which costs that are not finite are one reason. Largest magnitudes: infinite or NaN if a cost is.
+        meaningless), for which costs that are not finite are one reason.
 
     Memory: 8 bytes per cell of the items in progress (one per thread), the targets rounded up to a multiple of 64 and the frames to one
     plus 64, and 35 KiB per thread, or per 64 targets of an item that threads share. Nothing is kept between calls.
 
     >>> cost = np.array([[[0.0, 2.0], [2.0, 1.0]]], np.float32)
     >>> gradient = np.empty_like(cost)
-    >>> losses, largest = strip_soft_dtw(cost, np.array([2]), np.array([2]), 0.1, (1.0, 1.0, 1.0), gradient)
-    >>> losses.round(3), largest
-    (array([1.]), array([2.]))
+    >>> strip_soft_dtw(cost, np.array([2]), np.array([2]), 0.1, (1.0, 1.0, 1.0), gradient).round(3)
+    array([1.])
     >>> gradient.round(3)
     array([[[1., 0.],
             [0., 1.]]], dtype=float32)
@@ -66,9 +66,9 @@ def strip_soft_dtw(
     rooms, strip_rooms = (batch, strips) if shared else (threads, 1)
     kept = (strips, blocks * LANES) if gradient is not None else (strip_rooms, LANES)
     losses, largest_bits = np.zeros(batch), np.zeros((batch, strips), np.int32)
-    with np.errstate(over="ignore", invalid="ignore"):
+    factors = np.stack([exponent_factor(weight, gamma) for weight in (*weights, 1.0)], axis=1)  # of the three steps and the start cell
+    with np.errstate(over="ignore"):
         step_weights = np.array(weights, np.float32)
-        factors = step_factors(gamma, weights)
     compiling.call(
         align_batch,
         cost,
@@ -89,7 +89,7 @@ def strip_soft_dtw(
     )
     largest = largest_bits.max(axis=1).view(np.float32).astype(np.float64)
     losses[~within_range(largest, frame_counts + target_counts, gamma, weights)] = np.nan
-    return losses, largest
+    return losses
 
 
 def aligned_empty(shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
@@ -104,16 +104,6 @@ def aligned_empty(shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
     return memory[offset : offset + size].view(np.float32).reshape(shape)
 
 
-def step_factors(gamma: float, weights: tuple[float, float, float]) -> Float32[np.ndarray, "2 4"]:
-    """Return log2 of what a cost of 1 multiplies exp(-D / gamma) by, and what rounding took from it.
-
-    For the three steps (0 for a blocked one) and for the start cell. The sum of both has 48 bits.
-    """
-    exact = np.array([0.0 if math.isinf(weight) else -weight / gamma / math.log(2) for weight in (*weights, 1.0)])
-    rounded = exact.astype(np.float32)
-    return np.stack((rounded, (exact - rounded).astype(np.float32)))
-
-
 def within_range(
     largest: Float64[np.ndarray, " B"], lengths: Int64[np.ndarray, " B"], gamma: float, weights: tuple[float, float, float]
 ) -> np.ndarray:
@@ -126,5 +116,5 @@ def within_range(
     array([ True, False, False])
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        step = largest * float(np.abs(step_factors(gamma, weights)[0]).max())
+        step = largest * max(abs(float(exponent_factor(weight, gamma)[0])) for weight in (*weights, 1.0))
         return (step < LARGEST_STEP) & ((step + 2) * lengths < LARGEST_EXPONENT)

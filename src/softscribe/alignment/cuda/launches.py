@@ -10,7 +10,7 @@ import numpy as np
 from softscribe.alignment.boundaries import BoundaryArrays
 from softscribe.alignment.cuda import common_kernels, strip_backward_kernels, strip_kernels
 from softscribe.alignment.cuda.lane_kernels import LANES, WARPS
-from softscribe.alignment.steps import StepArrays
+from softscribe.alignment.steps import StepArrays, exponent_factor
 
 LAUNCH_CHUNKS = 3
 """What a launch costs beside its work, in chunks of 32 anti-diagonals; a guess, since it only shifts a balance."""
@@ -72,16 +72,6 @@ def plan_launches(frames: int, targets: int) -> Plan:
     return Plan(warps, tiles, phase_chunks, math.ceil(chunks / phase_chunks))
 
 
-def scaled_weights(weights: tuple[float, ...], gamma: float) -> tuple[tuple[np.float32, np.float32, np.float32], ...]:
-    """Return -weight log2(e) / gamma of each step as two float32, whose sum has 48 bits, and whether it is blocked, 1 or 0."""
-    scales = []
-    for weight in weights:
-        scale = 0.0 if math.isinf(weight) else -weight / (gamma * math.log(2))
-        high = np.float32(scale)
-        scales.append((high, np.float32(scale - float(high)), np.float32(math.isinf(weight))))
-    return tuple(scales)
-
-
 def sweep_classical(
     sweeps: Sweeps,
     empty: Callable[[tuple[int, ...], str], Any],
@@ -118,7 +108,7 @@ def sweep_classical(
     borders = (batch, plan.tiles - 1, frames) if plan.tiles > 1 else (batch, 1, 1)
     border_mantissas, border_exponents = empty(borders, "float32"), empty(borders, "int64")
     lane_mantissas, lane_exponents = (empty((batch, 2, columns), dtype) for dtype in ("float32", "int64"))
-    scales = scaled_weights(weights, gamma)
+    scales = tuple((*exponent_factor(weight, gamma), np.float32(math.isinf(weight))) for weight in weights)  # the last: 1 if blocked
     forward = sweeps.forward[grid, block, stream]
     for wave in range(plan.waves):
         forward(
