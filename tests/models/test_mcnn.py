@@ -16,14 +16,20 @@ def test_parameter_counts_are_the_published_ones(outputs: int, in_channels: int,
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
 
-def test_the_small_network_has_the_parameters_that_its_config_states() -> None:
-    assert sum(parameter.numel() for parameter in Mcnn(6, 12, (8, 8, 8, 1)).parameters()) == 18_863
+SHORT = {"reduction_frames": 9, "pooling_frames": 3}
 
 
-def test_receptive_field() -> None:
-    """The frames whose change can change the middle output are RECEPTIVE_FIELD_FRAMES, as many on each side."""
+@pytest.mark.parametrize(("frames", "parameters"), [({}, 18_863), (SHORT, 14_639)])
+def test_the_small_networks_have_the_parameters_that_their_configs_state(frames: dict, parameters: int) -> None:
+    assert sum(parameter.numel() for parameter in Mcnn(6, 12, (8, 8, 8, 1), **frames).parameters()) == parameters
+
+
+@pytest.mark.parametrize(("lengths", "receptive_field"), [({}, RECEPTIVE_FIELD_FRAMES), (SHORT, 29), ({"reduction_frames": 1}, 31)])
+def test_receptive_field(lengths: dict, receptive_field: int) -> None:
+    """The frames whose change can change the middle output are as many as the model says, the same on each side."""
     torch.manual_seed(0)
-    model = Mcnn(1, 12, (2, 2, 2, 1)).eval()
+    model = Mcnn(1, 12, (2, 2, 2, 1), **lengths).eval()
+    assert model.receptive_field_frames == receptive_field
     frames = 101
     reached = torch.zeros(frames + 2 * CONTEXT_FRAMES, dtype=torch.bool)
     for _ in range(20):  # max-pooling passes a gradient to one frame only; over several inputs every frame gets its turn
@@ -33,7 +39,7 @@ def test_receptive_field() -> None:
         reached |= features.grad.abs().sum(dim=(0, 1, 3)) > 0
     positions = reached.nonzero()[:, 0]
     middle = frames // 2 + CONTEXT_FRAMES
-    half = RECEPTIVE_FIELD_FRAMES // 2
+    half = receptive_field // 2
     assert (int(positions.min()), int(positions.max())) == (middle - half, middle + half)
 
 
@@ -70,7 +76,16 @@ def test_bfloat16_agrees_with_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"outputs": 13}, {"channels": (8, 8, 8)}, {"channels": (8, 0, 8, 1)}, {"in_channels": 0}, {"dropout": 1.0}]
+    "arguments",
+    [
+        {"outputs": 13},
+        {"channels": (8, 8, 8)},
+        {"channels": (8, 0, 8, 1)},
+        {"in_channels": 0},
+        {"dropout": 1.0},
+        {"reduction_frames": 8},
+        {"pooling_frames": 15},
+    ],
 )
 @pytest.mark.usefixtures("without_shape_types")
 def test_impossible_settings_are_named(arguments: dict) -> None:

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from softscribe.errors import InputError
+from softscribe.models import CONTEXT_FRAMES
+from softscribe.training.energy import energy_loss
 from softscribe.training.losses import SdtwLoss, create_loss, diagonal_prior_cost, framewise_cost
 from softscribe.training.segments import Batch
 
@@ -46,6 +48,52 @@ def test_validation_cost_does_not_move_with_the_schedules() -> None:
     torch.testing.assert_close(annealed.validation_cost(logits, batch), SdtwLoss(**CONSTANT).validation_cost(logits, batch))
 
 
+def test_every_quantity_follows_its_schedule() -> None:
+    """At either end the loss is that of the values there, and validation knows the last ones alone."""
+    torch.manual_seed(4)
+    targets = torch.randint(0, 2, (20, 12)).float()
+    batch = batch_of([targets], [20])._replace(features=torch.rand(1, 6, 20 + 2 * CONTEXT_FRAMES, 216))
+    logits = torch.randn(1, 20, 12)
+    linear = {"end": 1.0, "shape": "linear"}
+    changing = SdtwLoss(**CONSTANT, horizontal={"start": 0.1, **linear}, diagonal={"start": 2, **linear}, energy={"start": 3, **linear})
+    first = SdtwLoss(**CONSTANT, horizontal=0.1, diagonal=2, energy=3)
+    last = SdtwLoss(**CONSTANT, horizontal=1, diagonal=1, energy={"start": 1})
+    assert changing(logits, batch, 0.0) == first(logits, batch, 0.0)
+    assert changing(logits, batch, 1.0) == last(logits, batch, 0.3)
+    assert changing.validation_cost(logits, batch) == last.validation_cost(logits, batch)
+    assert list(changing.schedules()) == ["gamma", "diagonal_prior", "energy", "horizontal", "diagonal"]
+    assert list(last.schedules()) == ["gamma", "diagonal_prior"]
+
+
+def test_the_time_symmetric_loss_has_no_direction_of_time() -> None:
+    torch.manual_seed(5)
+    targets = torch.randint(0, 2, (7, 12)).float()
+    logits = torch.randn(1, 20, 12)
+    forwards, backwards = batch_of([targets], [20]), batch_of([targets.flip(0)], [20])
+    symmetric, plain = (SdtwLoss(**CONSTANT, horizontal=0.1, time_symmetric=value) for value in (True, False))
+    torch.testing.assert_close(symmetric(logits, forwards, 0.0), symmetric(logits.flip(1), backwards, 0.0))
+    one, other = plain(logits, forwards, 0.0), plain(logits.flip(1), backwards, 0.0)
+    assert abs(one - other) > 1e-3
+    torch.testing.assert_close(symmetric(logits, forwards, 0.0), (one + other) / 2)
+
+
+@pytest.mark.parametrize("outputs", [12, 72])
+def test_the_energy_loss_falls_where_the_input_sounds_and_nowhere_else(outputs: int) -> None:
+    """Its gradient raises the note that sounds, at its frame alone, lowers others, and leaves silence and padding alone."""
+    features = torch.zeros(2, 6, 10 + 2 * CONTEXT_FRAMES, 216)
+    features[:, :, CONTEXT_FRAMES + 4, 3 * 40 + 1] = 1  # E4 in frame 4
+    logits = torch.zeros(2, 10, outputs, requires_grad=True)
+    energy_loss(logits, features, torch.tensor([10, 4])).sum().backward()
+    gradient = logits.grad
+    assert gradient is not None
+    note = 40 % outputs
+    assert gradient[0, 4, note] < 0
+    others = torch.arange(outputs) != note
+    assert (gradient[0, 4, others] > 0).all()
+    gradient[0, 4] = 0
+    assert not gradient.any()
+
+
 def test_framewise_cost_is_torchs_over_the_frames_that_exist() -> None:
     torch.manual_seed(3)
     logits, truth = torch.randn(2, 10, 12), torch.randint(0, 2, (2, 10, 12)).float()
@@ -83,6 +131,9 @@ def test_baselines_refuse_what_they_cannot_use() -> None:
         {"name": "strong", "gamma": 1},
         {"name": "sdtw"} | CONSTANT | {"gamma": {"start": 0.0}},
         {"name": "sdtw"} | CONSTANT | {"horizontal": -1.0},
+        {"name": "sdtw"} | CONSTANT | {"diagonal": {"start": 1.0, "end": -1.0, "shape": "linear"}},
+        {"name": "sdtw"} | CONSTANT | {"energy": -1.0},
+        {"name": "sdtw"} | CONSTANT | {"time_symmetric": "yes"},
     ],
 )
 def test_unknown_losses_and_settings_are_named(settings: dict) -> None:

@@ -10,8 +10,10 @@ CONTEXT_FRAMES = 37
 """Frames of context that the network takes on each side of the frames it describes."""
 
 RECEPTIVE_FIELD_FRAMES = 105
-"""Input frames that can change one output frame: 75 of the time reduction, and 30 of what precedes it (15 + 3 + 3 + 13, each less one)."""
+"""Input frames that can change one output frame, at most: 75 of the time reduction, and 30 of what precedes it (15 + 3 + 3 + 13, each less
+one)."""
 
+LONGEST_POOLING_FRAMES = 13
 BINS_PER_SEMITONE = 3
 PITCHES = 72
 OUTPUTS = (12, PITCHES)
@@ -41,6 +43,9 @@ class Mcnn(nn.Module):
         outputs: 72 for the pitches MIDI 24-95, 12 for pitch classes.
         channels: feature maps of the four stages. On a CPU multiples of 8 are several times faster than other counts.
         dropout: probability of dropping an activation in training, in [0, 1).
+        reduction_frames: over how many frames the time reduction goes, odd, up to 75. The fewer a network sees, the less it can shift what
+            it says in time.
+        pooling_frames: over how many frames the maximum before it goes, odd, up to 13.
 
     Raises:
         InputError: an argument is outside its range.
@@ -56,7 +61,15 @@ class Mcnn(nn.Module):
     torch.Size([2, 100, 12])
     """
 
-    def __init__(self, in_channels: int, outputs: int, channels: tuple[int, int, int, int] = (20, 20, 10, 1), dropout: float = 0.2) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        outputs: int,
+        channels: tuple[int, int, int, int] = (20, 20, 10, 1),
+        dropout: float = 0.2,
+        reduction_frames: int = 2 * CONTEXT_FRAMES + 1,
+        pooling_frames: int = LONGEST_POOLING_FRAMES,
+    ) -> None:
         super().__init__()
         if outputs not in OUTPUTS:
             raise InputError(f"outputs: {outputs} is not possible. Remedy: 12 (pitch classes) or 72 (pitches).")
@@ -66,10 +79,17 @@ class Mcnn(nn.Module):
             raise InputError(f"in_channels: {in_channels} is not possible. Remedy: the number of harmonics of the HCQT, such as 6.")
         if not 0 <= dropout < 1:
             raise InputError(f"dropout: {dropout} is not possible. Remedy: a probability of at least 0 and below 1, such as 0.2.")
+        for name, frames, most in (
+            ("reduction_frames", reduction_frames, 2 * CONTEXT_FRAMES + 1),
+            ("pooling_frames", pooling_frames, LONGEST_POOLING_FRAMES),
+        ):
+            if frames not in range(1, most + 1, 2):
+                raise InputError(f"{name}: {frames} is not possible. Remedy: an odd number from 1 to {most}.")
         prefilter, binning, reduction, combination = channels
         self.in_channels = in_channels
         self.outputs = outputs
-        self.receptive_field_frames = RECEPTIVE_FIELD_FRAMES
+        self.receptive_field_frames = reduction_frames + pooling_frames + 17
+        self.unused_frames = CONTEXT_FRAMES - reduction_frames // 2
         self.normalisation = nn.LayerNorm([in_channels, PITCHES * BINS_PER_SEMITONE])
         self.prefilter = nn.Sequential(
             nn.Conv2d(in_channels, prefilter, kernel_size=(15, 15), padding=(7, 7)),
@@ -80,11 +100,11 @@ class Mcnn(nn.Module):
         self.binning = nn.Sequential(
             nn.Conv2d(prefilter, binning, kernel_size=(3, 3), stride=(1, BINS_PER_SEMITONE), padding=(1, 0)),
             nn.LeakyReLU(0.3),
-            nn.MaxPool2d(kernel_size=(13, 1), stride=1, padding=(6, 0)),
+            nn.MaxPool2d(kernel_size=(pooling_frames, 1), stride=1, padding=(pooling_frames // 2, 0)),
             nn.Dropout(dropout),
         )
         self.time_reduction = nn.Sequential(
-            nn.Conv2d(binning, reduction, kernel_size=(2 * CONTEXT_FRAMES + 1, 1)),
+            nn.Conv2d(binning, reduction, kernel_size=(reduction_frames, 1)),
             nn.LeakyReLU(0.3),
             nn.Dropout(dropout),
         )
@@ -105,6 +125,7 @@ class Mcnn(nn.Module):
                 f"features: shape {tuple(features.shape)} does not fit this model. "
                 f"Remedy: (items, {self.in_channels} channels, more than {2 * CONTEXT_FRAMES} frames, {bins} bins)."
             )
+        features = features[:, :, self.unused_frames : features.shape[2] - self.unused_frames]
         normalised = self.normalisation(features.transpose(1, 2)).transpose(1, 2)
         hidden = normalised.contiguous(memory_format=self.layout)
         logits = self.combination(self.time_reduction(self.binning(self.prefilter(hidden))))

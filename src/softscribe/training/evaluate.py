@@ -138,7 +138,7 @@ def align_segment(
     with torch.inference_mode():
         logits = torch.logit(torch.from_numpy(activations[inside]), eps=SMALLEST_ACTIVATION)
         cost = bce_cost(logits[None], torch.from_numpy(unique.values[row_targets])[None].float())
-        result = align(cost, gamma=loss.gamma.final, weights=loss.weights)
+        result = align(cost, gamma=loss.gamma.final, weights=loss.weights())
     onsets = aligned_onsets(result.expected_alignment[0].numpy(), row_targets, segment.prepared.frames_per_second)
     return onsets, unique.onsets_quarters
 

@@ -95,7 +95,7 @@ class HealthCheck(Callback):
             targets=batch.targets,
             logits=logits,
             gamma=module.loss.gamma.final,
-            weights=module.loss.weights,
+            weights=module.loss.weights(),
             seed=trainer.global_step,
         )
         return {**numbers, "time_shift_frames": shift.frames}

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softscribe.alignment import StepWeights, align, bce_cost, gpu_is_usable, soft_dtw
+from softscribe.alignment import StepWeights, align, bce_cost, gpu_is_usable, soft_dtw, time_symmetric_soft_dtw
 from softscribe.errors import InputError
+from softscribe.training.energy import energy_loss
 from softscribe.training.schedules import Schedule
 from softscribe.training.segments import Batch
 
@@ -41,9 +42,12 @@ class SdtwLoss:
     Args:
         gamma: schedule of the softmin temperature; it refers to the cross-entropy SUMMED over the outputs.
         diagonal_prior: schedule of the weight of a cost that grows away from the evenly timed alignment (`diagonal_prior_cost`).
-        horizontal, vertical, diagonal: the step weights, see `softscribe.alignment.StepWeights`.
+        horizontal, vertical, diagonal: the step weights (`softscribe.alignment.StepWeights`), numbers or schedules.
+        energy: schedule of the weight of the auxiliary loss that ties predictions to the energy of their own input (`energy_loss`).
+        time_symmetric: align forwards and backwards in time (`softscribe.alignment.time_symmetric_soft_dtw`).
 
-    Validation takes the expected path cost at the FINAL gamma and without the prior, so that it can be compared over a whole run.
+    Validation takes the expected path cost at the FINAL gamma and step weights, without prior and auxiliary loss, so that it can be
+    compared over a whole run.
 
     Attributes:
         relief: in [0, 1], set by whoever watches over the training (`HealthCheck`): raises gamma and prior above their schedules.
@@ -56,17 +60,26 @@ class SdtwLoss:
         self,
         gamma: Mapping[str, Any],
         diagonal_prior: Mapping[str, Any],
-        horizontal: float = 1.0,
-        vertical: float = 1.0,
-        diagonal: float = 2.0,
+        horizontal: float | Mapping[str, Any] = 1.0,
+        vertical: float | Mapping[str, Any] = 1.0,
+        diagonal: float | Mapping[str, Any] = 2.0,
+        energy: float | Mapping[str, Any] = 0.0,
+        time_symmetric: bool = False,
     ) -> None:
         self.gamma = Schedule(**gamma)
         self.diagonal_prior = Schedule(**diagonal_prior)
-        self.weights = StepWeights(horizontal=horizontal, vertical=vertical, diagonal=diagonal)
+        self.energy = Schedule.of(energy)
+        self.step_weights = {
+            name: Schedule.of(weight) for name, weight in (("horizontal", horizontal), ("vertical", vertical), ("diagonal", diagonal))
+        }
+        self.time_symmetric = time_symmetric
         if min(self.gamma.start, self.gamma.final) <= 0:
             raise InputError(f"loss.gamma: from {self.gamma.start} to {self.gamma.final}. Remedy: positive temperatures, such as 1.")
-        if min(self.diagonal_prior.start, self.diagonal_prior.final) < 0:
-            raise InputError(f"loss.diagonal_prior: from {self.diagonal_prior.start} to {self.diagonal_prior.final}. Remedy: at least 0.")
+        for name, schedule in {"diagonal_prior": self.diagonal_prior, "energy": self.energy, **self.step_weights}.items():
+            if min(schedule.start, schedule.final) < 0:
+                raise InputError(f"loss.{name}: from {schedule.start} to {schedule.final}. Remedy: at least 0.")
+        if not isinstance(time_symmetric, bool):
+            raise InputError(f"loss.time_symmetric: {time_symmetric!r}. Remedy: true or false.")
 
     def __call__(self, logits: Float[Tensor, "B N K"], batch: Batch, progress: float) -> Float[Tensor, ""]:
         cost = bce_cost(logits, batch.targets)
@@ -77,16 +90,25 @@ class SdtwLoss:
         device = logits.device if logits.device.type == "cpu" or gpu_is_usable() else torch.device("cpu")
         cost, frame_counts, target_counts = (tensor.to(device) for tensor in (cost, batch.frame_counts, batch.target_counts))
         gamma = self.gamma(progress) * RELIEF_GAMMA_FACTOR**self.relief
-        losses = soft_dtw(cost, frame_counts, target_counts, gamma=gamma, weights=self.weights)
-        return (losses / frame_counts).mean().to(logits.device)
+        aligned = time_symmetric_soft_dtw if self.time_symmetric else soft_dtw
+        losses = aligned(cost, frame_counts, target_counts, gamma=gamma, weights=self.weights(progress))
+        loss = (losses / frame_counts).mean().to(logits.device)
+        if (energy := self.energy(progress)) > 0:
+            loss = loss + energy * energy_loss(logits, batch.features, batch.frame_counts).mean()
+        return loss
+
+    def weights(self, progress: float = 1.0) -> StepWeights:
+        """Return the step weights when the share `progress` of the training is done; at its end by default."""
+        return StepWeights(**{name: schedule(progress) for name, schedule in self.step_weights.items()})
 
     def validation_cost(self, logits: Float[Tensor, "B N K"], batch: Batch) -> Float[Tensor, " B"]:
         cost = bce_cost(logits, batch.targets)
-        result = align(cost, batch.frame_counts, batch.target_counts, gamma=self.gamma.final, weights=self.weights)
+        result = align(cost, batch.frame_counts, batch.target_counts, gamma=self.gamma.final, weights=self.weights())
         return result.expected_path_cost / batch.frame_counts
 
     def schedules(self) -> dict[str, Schedule]:
-        return {"gamma": self.gamma, "diagonal_prior": self.diagonal_prior}
+        others = {name: schedule for name, schedule in {"energy": self.energy, **self.step_weights}.items() if schedule.shape != "constant"}
+        return {"gamma": self.gamma, "diagonal_prior": self.diagonal_prior, **others}
 
 
 class StrongLoss:

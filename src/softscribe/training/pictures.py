@@ -52,7 +52,7 @@ class SegmentPictures(Callback):
             with torch.inference_mode():
                 logits = module.model(batch.features.to(module.device)).float()
                 cost = bce_cost(logits, batch.targets.to(module.device)).cpu()
-                aligned = align(cost, gamma=loss.gamma.final, weights=loss.weights)
+                aligned = align(cost, gamma=loss.gamma.final, weights=loss.weights())
             figure = plot_segment(
                 features=item.features,
                 activations=torch.sigmoid(logits)[0].cpu().numpy(),

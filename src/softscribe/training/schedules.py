@@ -1,7 +1,9 @@
 """Quantities that change during training, as pure functions of how far it has come."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from softscribe.errors import InputError
 
@@ -46,6 +48,15 @@ class Schedule:
             raise InputError(f"schedule: geometric from {self.start} to {self.end}. Remedy: positive values, or the shape `linear`.")
         if not 0 <= self.begin < self.until <= 1:
             raise InputError(f"schedule: from {self.begin} until {self.until}. Remedy: 0 <= begin < until <= 1 (shares of the training).")
+
+    @classmethod
+    def of(cls, value: "float | Mapping[str, Any]") -> "Schedule":
+        """Return the schedule that a config describes: its settings, or a number that never changes.
+
+        >>> Schedule.of(2), Schedule.of({"start": 2}) == Schedule.of(2)
+        (Schedule(start=2, end=None, shape='constant', begin=0.0, until=1.0), True)
+        """
+        return cls(**value) if isinstance(value, Mapping) else cls(value)
 
     @property
     def final(self) -> float:
