@@ -2,10 +2,11 @@
 
     python scripts/check_gpu.py --json check_gpu.json
 
-Needs torch, numpy, numba and numba-cuda. Looks first whether all is right (`check_gpu_correctness.py`). Then times forward and backward by
-CUDA events against ddtw (where its extension can be built), a plain kernel as published, torch's ctc_loss and the floor (bytes by measured
-bandwidth); measures memory, and a training step of the project's network. Writes JSON, prints a table, and says of every goal whether it
-was met, and what could not be run, and why. The exit status is 1 if something is wrong, or there is no GPU; not if it is merely slow.
+Needs torch, numpy, numba and numba-cuda. Looks first whether all is right (`check_gpu_correctness.py`, `check_gpu_precision.py`,
+`check_gpu_streams.py`). Then times forward and backward by CUDA events against ddtw (where its extension can be built), a plain kernel as
+published, torch's ctc_loss and the floor (bytes by measured bandwidth); measures memory, and a training step of the project's network.
+Writes JSON, prints a table, and says of every goal whether it was met, and what could not be run, and why. The exit status is 1 if
+something is wrong, or there is no GPU; not if it is merely slow.
 """
 
 import argparse
@@ -31,10 +32,31 @@ if importlib.util.find_spec("jaxtyping") is None:  # which is for annotations on
     sys.modules["jaxtyping"] = ModuleType("jaxtyping")
     sys.modules["jaxtyping"].__getattr__ = lambda name: Annotated
 
-from check_gpu_correctness import CHECKS, ONE_ONE_TWO, Tally, loss_and_gradient
+from check_gpu_correctness import (
+    ONE_ONE_TWO,
+    Tally,
+    check_bad_values,
+    check_common_kernels,
+    check_ctc,
+    check_fast_kernels,
+    check_many_tiles,
+    loss_and_gradient,
+)
+from check_gpu_precision import check_mixed_precision
+from check_gpu_streams import check_determinism, check_waiting
 from softscribe.alignment import bce_cost, soft_dtw
 
 SHAPES = [(32, 500, 60), (64, 1024, 1024), (16, 4096, 4096)]  # items, frames, targets
+CHECKS: dict[str, Callable[[str], Tally]] = {
+    "fast kernels": check_fast_kernels,
+    "many tiles": check_many_tiles,
+    "common kernels": check_common_kernels,
+    "CTC": check_ctc,
+    "mixed precision": check_mixed_precision,
+    "bad values": check_bad_values,
+    "determinism": check_determinism,
+    "waiting": check_waiting,
+}
 GOAL_MILLISECONDS = {"32x500x60": 0.3, "64x1024x1024": 1.5, "16x4096x4096": 10.0}
 GOAL_TIMES_DDTW = {"32x500x60": 3.0, "64x1024x1024": 5.0}
 GOAL_SHARE_OF_STEP = 0.05

@@ -5,8 +5,7 @@ reference or, where that takes too long or knows too little, the float64 kernel 
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -230,71 +229,3 @@ def check_bad_values(device: str) -> Tally:
                 losses, _ = loss_and_gradient(*arguments, **options)
                 tally.expect(f"{name}, {wrong}: wrong losses {losses.tolist()}", losses.isfinite().tolist() == [True, wrong == "none"])
     return tally
-
-
-def _bits(device: str) -> Iterator[tuple[str, Tensor]]:
-    """Everything of all kernels."""
-    cost, *counts = random_batch(COMMON_SHAPE)
-    large = random_batch(LARGE_SHAPE)
-    yield from zip(("losses", "gradient"), loss_and_gradient(*(part.to(device) for part in large), weights=ONE_ONE_TWO), strict=True)
-    for name, options in COMMON_OPTIONS.items():
-        result = align(*(part.to(device) for part in (cost, *counts)), **options)
-        yield from ((f"{name}, {quantity}", part) for quantity, part in zip(result._fields, result, strict=True))
-
-
-def check_determinism(device: str) -> Tally:
-    """Look whether a second run gives the same bits: on the same stream, on another one, and on every other GPU."""
-    tally = Tally()
-    first = {name: part.cpu() for name, part in _bits(device)}
-
-    def compare(where: str, device: str) -> None:
-        for name, part in _bits(device):
-            same = torch.equal(part.cpu().nan_to_num(-1.0), first[name].nan_to_num(-1.0))
-            tally.expect(f"{name} has other bits on {where}", same)
-
-    compare("a second run", device)
-    if device != "cpu":
-        with torch.cuda.stream(torch.cuda.Stream()):
-            torch.cuda._sleep(100_000_000)  # what does not wait for this stream, reads the costs before they are there
-            compare("another stream", device)
-        for other in range(1, torch.cuda.device_count()):
-            compare(f"GPU {other}", f"cuda:{other}")
-    return tally
-
-
-@contextmanager
-def _busy_gpu() -> Iterator[torch.cuda.Event]:
-    """Give the GPU work for about a second, and an event that comes after it."""
-    torch.cuda.synchronize()
-    torch.cuda._sleep(2_000_000_000)
-    event = torch.cuda.Event()
-    event.record()
-    yield event
-    torch.cuda.synchronize()
-
-
-def check_waiting(device: str) -> Tally:
-    """Look whether Python goes on while the GPU is still busy with something else."""
-    tally = Tally()
-    if device == "cpu":
-        return tally
-    cost, *counts = (part.to(device) for part in random_batch((3, 90, 70)))
-    for name in ("fast", "hard", "sparse", "smooth", "2-1 steps", "float64"):
-        options = COMMON_OPTIONS.get(name, {})
-        typed = cost.double() if name == "float64" else cost
-        loss_and_gradient(typed, *counts, **options)  # compiles
-        with _busy_gpu() as event:
-            loss_and_gradient(typed, *counts, **options)
-            tally.expect(f"{name}: waits for the GPU", not event.query())
-    return tally
-
-
-CHECKS: dict[str, Callable[[str], Tally]] = {
-    "fast kernels": check_fast_kernels,
-    "many tiles": check_many_tiles,
-    "common kernels": check_common_kernels,
-    "CTC": check_ctc,
-    "bad values": check_bad_values,
-    "determinism": check_determinism,
-    "waiting": check_waiting,
-}

@@ -94,7 +94,8 @@ class Graph:
                 paths.append([*path, (cell, weight, cost)])
                 probabilities.append(probability)
         truth = self._summed_up(value, paths, np.array(probabilities))
-        return truth._replace(path_entropy=math.nan) if operator == "smooth" else truth
+        # Smoothmin's derivatives are no probabilities; but each choice is a mean, and so is what comes of them.
+        return truth._replace(path_entropy=math.nan, expected_path_cost=value) if operator == "smooth" else truth
 
     def _summed_up(self, value: float, paths: list, probabilities: np.ndarray) -> Truth:
         path_costs = np.array([self.path_cost(path) for path in paths])

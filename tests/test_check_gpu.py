@@ -90,7 +90,8 @@ def small(correctness: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the reference can do in a moment, and a CPU does not refuse."""
     monkeypatch.setattr(correctness, "SHAPES", [(2, 1, 5), (2, 9, 7)])
     monkeypatch.setattr(correctness, "WEIGHTS", correctness.WEIGHTS[:4])
-    monkeypatch.setattr(correctness, "LARGE_SHAPE", (2, 60, 50))
+    for module in (correctness, sys.modules["check_gpu_streams"]):
+        monkeypatch.setattr(module, "LARGE_SHAPE", (2, 60, 50))
 
 
 def test_the_large_shape_has_many_tiles_and_phases(correctness: ModuleType) -> None:
@@ -124,8 +125,10 @@ def test_checks_see_what_is_wrong(check_gpu: ModuleType, correctness: ModuleType
 
         return run
 
-    for name in ("soft_dtw", "align", "ctc_loss", "multi_label_ctc_loss"):
-        monkeypatch.setattr(correctness, name, spoiled(getattr(correctness, name)))
+    for module in (correctness, sys.modules["check_gpu_precision"], sys.modules["check_gpu_streams"]):
+        for name in ("soft_dtw", "align", "ctc_loss", "multi_label_ctc_loss"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, spoiled(getattr(module, name)))
     for name, check in check_gpu.CHECKS.items():
         if name not in ("bad values", "waiting"):
             assert check_gpu.examine(check, "cpu")["verdict"] == "WRONG", name

@@ -183,3 +183,25 @@ def test_options_that_do_not_exist(options):
 def test_the_hard_path_knows_neither_operator_nor_temperature(option):
     with pytest.raises(TypeError, match=f"hard_path.*{next(iter(option))}"):
         hard_path(COST, **option)
+
+
+@pytest.mark.parametrize("function", [soft_dtw, align])
+def test_costs_beyond_gamma_times_the_range_are_refused(function):
+    """A weight of 0 would make 0 x infinity of them."""
+    cost = torch.zeros(1, 2, 5).double()
+    cost[0, 1, 3] = torch.finfo(torch.float64).max
+    function(cost, gamma=1.0, weights=StepWeights(horizontal=0))
+    with pytest.raises(ValueError, match=r"cost / gamma: item 0 holds inf at frame 1, target 3\. Remedy"):
+        function(cost, gamma=0.1, weights=StepWeights(horizontal=0))
+
+
+def test_a_module_refuses_what_its_function_does_when_it_is_made():
+    with pytest.raises(ValueError, match=r"validate: 'no'.*Remedy"):
+        SoftDTW(validate="no")
+
+
+def test_steps_can_be_compared_whatever_they_hold():
+    one, equal, other = (Step(1, 0, weight=torch.full((7,), value)) for value in (1.0, 1.0, 2.0))
+    assert one == equal != other != Step(1, 0)
+    assert Step(1, 1, weight=2) == Step(1, 1, weight=2.0) != Step(1, 2, weight=2)
+    assert len({one, equal, other}) == 2

@@ -19,7 +19,7 @@ def losses_and_gradient(
     Raises:
         ValueError: on a CPU, or if `validate`: counts, costs or paths are not as they have to be.
     """
-    _check_flag(validate)
+    check_flag(validate)
     if cost.device.type == "cpu":
         return cpu.losses_and_gradient(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted)
     from softscribe.alignment.cuda import backend as cuda
@@ -35,7 +35,7 @@ def losses_and_gradient(
 
 def align(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, validate: bool) -> Alignment:
     """Return everything about an alignment. Shape, errors: `losses_and_gradient`."""
-    _check_flag(validate)
+    check_flag(validate)
     if cost.device.type == "cpu":
         return cpu.align(cost, frame_counts, target_counts, problem)
     from softscribe.alignment.cuda import backend as cuda
@@ -64,7 +64,8 @@ def gpu_is_usable() -> bool:
     return True
 
 
-def _check_flag(validate: bool) -> None:
+def check_flag(validate: bool) -> None:
+    """Raise ValueError unless `validate` is True or False."""
     if not isinstance(validate, bool):
         raise ValueError(f"validate: {validate!r}. Remedy: True or False.")
 

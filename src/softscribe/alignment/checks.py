@@ -7,7 +7,7 @@ from torch import Tensor
 
 from softscribe.alignment.arguments import FLOATING, INTEGER, check_tensors
 from softscribe.alignment.boundaries import FIXED
-from softscribe.alignment.cpu import step_kernels
+from softscribe.alignment.cpu import compiling, step_kernels
 from softscribe.alignment.problem import Problem, ProblemArrays
 
 
@@ -93,11 +93,26 @@ def check_finite(
         broken = ~torch.isfinite(values[item, :rows, :columns_inside])
         if broken.any():
             row, column = (int(position) for position in broken.nonzero()[0])
-            forbid = "; forbid a cell by a large finite cost" if name == "cost" else ""
+            hints = {
+                "cost": "; forbid a cell by a large finite cost",
+                "cost / gamma": ", or take a larger gamma",
+                "log_probs": "; forbid a class by a very negative finite number, such as -1e4",
+            }
             raise ValueError(
                 f"{name}: item {item} holds {float(values[item, row, column])} at {axes[0]} {row}, {axes[1]} {column}. "
-                f"Remedy: look for NaN or infinity in what it is made of{forbid}."
+                f"Remedy: look for NaN or infinity in what it is made of{hints.get(name, '')}."
             )
+
+
+def check_scaled(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, gamma: float) -> None:
+    """Raise ValueError if a cost divided by gamma is beyond the range of float64, in which that is computed.
+
+    >>> check_scaled(torch.full((1, 1, 1), 1e300, dtype=torch.float64), torch.tensor([1]), torch.tensor([1]), 1e-9)
+    Traceback (most recent call last):
+    ValueError: cost / gamma: item 0 holds inf at frame 0, target 0. Remedy: ...
+    """
+    if torch.finfo(cost.dtype).max > torch.finfo(torch.float64).max * float(gamma):
+        check_finite(cost.double() / gamma, frame_counts, target_counts, "cost / gamma")
 
 
 def check_reachable(frame_counts: Tensor, target_counts: Tensor, problem: Problem, arrays: ProblemArrays) -> None:
@@ -112,7 +127,7 @@ def check_reachable(frame_counts: Tensor, target_counts: Tensor, problem: Proble
         return
     seen: set[tuple[int, int]] = set()
     for item, size in enumerate(zip(frame_counts.tolist(), target_counts.tolist(), strict=True)):
-        if size not in seen and not step_kernels.reachable(item, *size, *arrays):
+        if size not in seen and not compiling.call(step_kernels.reachable, item, *size, *arrays):
             raise ValueError(
                 f"cost: item {item}, {size[0]} frames by {size[1]} targets, has no path: {_reason(item, *size, problem, arrays)}. "
                 "Remedy: leave the item out, or allow further steps or boundaries."

@@ -8,8 +8,13 @@
 | `negative_log_probability_cost` | log-probabilities (B, N, K) | classes (B, M) | >= 0 | the frames |
 
 Any other tensor (B, N, M) will do as well. Each cost is a SUM over the K outputs, or one angle: what a gamma means depends on it.
+
+An alignment never reads what a cost holds in padding, but costs compute it, and NaN there comes back through 0 x NaN: their arguments have
+to be finite in padding, too.
 """
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -184,20 +189,44 @@ def _widened(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return logits.to(dtype), targets.to(dtype)
 
 
+class _Precision:
+    """torch's settings for products of float32, which are those of the whole process: the first thread in sets them, the last one out
+    puts them back."""
+
+    def __init__(self) -> None:
+        mkldnn: Any = torch.backends.mkldnn  # its attributes are not typed
+        self.backends = (torch.backends.cuda.matmul, mkldnn.matmul)
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.before: list[Any] = []
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        with self.lock:
+            if self.inside == 0:
+                self.before = [backend.fp32_precision for backend in self.backends]
+                for backend in self.backends:
+                    backend.fp32_precision = "ieee"
+            self.inside += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.inside -= 1
+                if self.inside == 0:
+                    for backend, precision in zip(self.backends, self.before, strict=True):
+                        backend.fp32_precision = precision
+
+
+_precision = _Precision()
+os.register_at_fork(before=_precision.lock.acquire, after_in_parent=_precision.lock.release, after_in_child=_precision.lock.release)
+
+
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """Keep autocast, TF32 and bfloat16 products away, and put the settings back as they were."""
-    mkldnn: Any = torch.backends.mkldnn  # its attributes are not typed
-    backends = (torch.backends.cuda.matmul, mkldnn.matmul)
-    precisions = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for backend, precision in zip(backends, precisions, strict=True):
-            backend.fp32_precision = precision
+    """Keep autocast, TF32 and bfloat16 products away."""
+    with _precision.full(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 def _directions(vectors: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def ctc_graph(
     blank_weight, repeat_weight = _checked_weight("blank_weight", blank_weight), _checked_weight("repeat_weight", repeat_weight)
     blanks = blank_cost[:, :, None]
     cost = torch.cat((torch.stack((blanks.expand(-1, -1, labels), label_cost), dim=3).flatten(2), blanks), dim=2)
-    no_skip = torch.full((batch, 1, 2 * labels + 1), torch.inf)
+    no_skip = torch.full((batch, 1, 2 * labels + 1), torch.inf, device="cpu")
     no_skip[:, 0, 3::2] = torch.where(repeated[:, 1:].cpu(), torch.inf, 0.0)  # steps are constants, read on the CPU
     steps = (
         Step(1, 0, weight=_alternating(blank_weight, repeat_weight, labels)),
@@ -101,4 +101,4 @@ def _checked_weight(name: str, weight: int | float) -> float:
 
 def _alternating(blank: int | float, label: int | float, labels: int) -> int | float | Tensor:
     """A step's weight by the state of arrival, one number if it is the same for all."""
-    return blank if blank == label else torch.tensor([blank, label], dtype=torch.float64).repeat(labels + 1)[:-1]
+    return blank if blank == label else torch.tensor([blank, label], dtype=torch.float64, device="cpu").repeat(labels + 1)[:-1]

@@ -69,8 +69,8 @@ def soft_dtw_divergence(
 
     Raises:
         ValueError: the divergence is not defined for such a cost or such weights, an argument has the wrong type, shape or device, or what
-            `soft_dtw` and the cost refuse. Whether vectors are finite, and a cost symmetric and 0 between equals, is looked at on a CPU
-            only.
+            `soft_dtw` and the cost refuse. Whether vectors are finite, and a cost symmetric and 0 between equals, is looked at on a GPU
+            only if `validate`.
 
     >>> x, y = torch.tensor([[[0.0], [1.0], [3.0]]]), torch.tensor([[[0.0], [3.0]]])
     >>> soft_dtw_divergence(x, y), soft_dtw_divergence(y, y)
@@ -81,7 +81,7 @@ def soft_dtw_divergence(
     check_tensors(x=(x, "B N K", FLOATING), y=(y, "B M K", FLOATING))
     frame_counts = checks.checked_count("frame_counts", frame_counts, "x", x, x.shape[1])
     target_counts = checks.checked_count("target_counts", target_counts, "y", y, y.shape[1])
-    if x.device.type == "cpu":
+    if x.device.type == "cpu" or validate:
         for name, vectors, counts in (("x", x, frame_counts), ("y", y, target_counts)):
             checks.check_finite(vectors, counts, None, name, ("vector", "output"))
     x, y = _without_padding(x, frame_counts), _without_padding(y, target_counts)
@@ -90,7 +90,7 @@ def soft_dtw_divergence(
     within = []
     for name, vectors, counts in (("x", x, frame_counts), ("y", y, target_counts)):
         cost = _cost(cost_function, vectors, vectors)
-        if cost.device.type == "cpu":
+        if cost.device.type == "cpu" or validate:
             _check_symmetric(name, cost.detach(), counts, gamma)
         within.append(soft_dtw(cost, counts, counts, **options))
     return between - (within[0] + within[1]) / 2

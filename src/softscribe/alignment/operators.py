@@ -72,13 +72,14 @@ def check_operator(operator: str, gamma: int | float) -> None:
 
     >>> check_operator("soft", 0.0)
     Traceback (most recent call last):
-    ValueError: gamma: 0.0 is not a positive finite number. Remedy: one such as 1.0; for the minimum itself operator="hard".
+    ValueError: gamma: 0.0 is no positive finite number. Remedy: ...
     """
     if operator not in OPERATORS:
         raise ValueError(f"operator: {operator!r} is not known. Remedy: one of {', '.join(OPERATORS)}.")
     if not 0 < number_or_nan(gamma) < float("inf"):
         raise ValueError(
-            f'gamma: {gamma!r} is not a positive finite number. Remedy: one such as 1.0; for the minimum itself operator="hard".'
+            f"gamma: {gamma!r} is no positive finite number. Remedy: one such as 1.0, gamma.item() for a tensor's; "
+            'for the minimum itself operator="hard".'
         )
 
 

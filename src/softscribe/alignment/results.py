@@ -25,6 +25,6 @@ class Alignment(NamedTuple):
     expected_alignment: Float[Tensor, "B N M"]
     """E, the probability that a path passes a cell; 0 in padding. For the operator "smooth" no probability: values leave [0, 1]."""
     expected_path_cost: Float[Tensor, " B"]
-    """The mean of the paths' costs: <C, H>, and what steps and boundaries add."""
+    """The mean of the paths' costs: <C, H>, and what steps and boundaries add. For the operator "smooth", a mean itself, the loss."""
     path_entropy: Float[Tensor, " B"]
     """The entropy of the paths in nats, >= 0; NaN for the operator "smooth", whose gradient is no distribution."""

@@ -55,7 +55,7 @@ def soft_dtw(
     operator: Operator = "soft",
     validate: bool = False,
 ) -> Float[Tensor, " B"]:
-    """Return the soft-DTW of every item, differentiable in the costs (once).
+    """Return the soft-DTW of every item, differentiable in the costs (once; by autograd, not by the transforms of `torch.func`).
 
     Args:
         cost: cost of every pair of frame and target, on a CPU or a GPU. float32 and float64 are computed as such, float16 and bfloat16 as
@@ -91,7 +91,7 @@ def soft_dtw(
     """
     problem = Problem(gamma=gamma, weights=weights, steps=steps, boundaries=boundaries, operator=operator)
     counts = checks.checked_counts(cost, frame_counts, target_counts)
-    return _SoftDTWFunction.apply(cost, *counts, problem, validate)
+    return _apply(cost, *counts, problem, validate)
 
 
 class SoftDTW(torch.nn.Module):
@@ -114,6 +114,7 @@ class SoftDTW(torch.nn.Module):
         validate: bool = False,
     ) -> None:
         super().__init__()
+        backends.check_flag(validate)
         self.validate = validate
         self.problem = Problem(gamma=gamma, weights=weights, steps=steps, boundaries=boundaries, operator=operator)
 
@@ -132,10 +133,15 @@ class SoftDTW(torch.nn.Module):
         frame_counts: Int[Tensor, " B"] | None = None,
         target_counts: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, " B"]:
-        return _SoftDTWFunction.apply(cost, *checks.checked_counts(cost, frame_counts, target_counts), self.problem, self.validate)
+        return _apply(cost, *checks.checked_counts(cost, frame_counts, target_counts), self.problem, self.validate)
 
     def extra_repr(self) -> str:
         return repr(self.problem)
+
+
+def _apply(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, validate: bool) -> Tensor:
+    gradient_wanted = torch.is_grad_enabled() and cost.requires_grad  # inside, a leaf under no_grad() looks as if it needed one
+    return _SoftDTWFunction.apply(cost, frame_counts, target_counts, problem, validate, gradient_wanted)
 
 
 class _SoftDTWFunction(torch.autograd.Function):
@@ -146,16 +152,18 @@ class _SoftDTWFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, validate: bool) -> Tensor:
+    def forward(
+        ctx: Any, cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, validate: bool, gradient_wanted: bool
+    ) -> Tensor:
         losses, gradient = backends.losses_and_gradient(
-            cost, frame_counts, target_counts, problem, gradient_wanted=ctx.needs_input_grad[0], validate=validate
+            cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted, validate=validate
         )
         ctx.save_for_backward(cost, frame_counts, target_counts)
         ctx.problem, ctx.gradient = problem, gradient
         return losses
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         cost, frame_counts, target_counts = ctx.saved_tensors
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
@@ -163,7 +171,7 @@ class _SoftDTWFunction(torch.autograd.Function):
                 cost.detach(), frame_counts, target_counts, ctx.problem, gradient_wanted=True, validate=False
             )
         gradient.mul_(gradients[0].detach()[:, None, None])
-        return _DifferentiableOnce.apply(gradient.to(cost.dtype), cost, *gradients), None, None, None, None
+        return _DifferentiableOnce.apply(gradient.to(cost.dtype), cost, *gradients), None, None, None, None, None
 
 
 class _DifferentiableOnce(torch.autograd.Function):

@@ -12,7 +12,7 @@ from torch import Tensor
 from softscribe.alignment.arguments import number_or_nan, whole_number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One way to go on from a cell: so many frames and so many targets further.
 
@@ -64,9 +64,21 @@ class Step:
                 object.__setattr__(self, name, value.detach().clone(memory_format=torch.contiguous_format))
             elif not (number := number_or_nan(value)) >= lowest or number == -math.inf:
                 kind = "a number of at least 0" if lowest == 0 else "a finite number"
-                raise ValueError(f"{name}: {value!r}. Remedy: {kind}, or math.inf to block the step.")
+                raise ValueError(
+                    f"{name}: {value!r}. Remedy: {kind}, or math.inf to block the step; for every cell its own: torch.as_tensor(...)."
+                )
             elif not isinstance(value, int | float):
                 object.__setattr__(self, name, number)  # of NumPy, say
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Step):
+            return NotImplemented
+        values = ((self.weight, other.weight), (self.cost, other.cost))
+        same = all(torch.equal(torch.as_tensor(one), torch.as_tensor(another)) for one, another in values)
+        return same and (self.frames, self.targets) == (other.frames, other.targets)
+
+    def __hash__(self) -> int:
+        return hash((self.frames, self.targets))
 
     @property
     def is_open_everywhere(self) -> bool:
@@ -144,8 +156,9 @@ def exponent_factor(weight: float, gamma: float) -> tuple[np.float32, np.float32
 
     0 for a blocked step, infinite beyond the range of float32.
 
-    >>> exponent_factor(2.0, 0.5)
-    (np.float32(-5.770780...), np.float32(...e-08))
+    >>> high, low = exponent_factor(2.0, 0.5)
+    >>> float(high), abs(float(high) + float(low) + 4 * math.log2(math.e)) < 1e-13
+    (-5.770780...True)
     """
     exact = 0.0 if math.isinf(weight) else -weight / (gamma * math.log(2))
     with np.errstate(over="ignore", invalid="ignore"):

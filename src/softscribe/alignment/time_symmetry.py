@@ -32,7 +32,8 @@ def time_symmetric_soft_dtw(
     """Return the mean of soft-DTW forwards and backwards in time, differentiable in the costs (once).
 
     Its gradient is the mean of both: reversing an item reverses it. Lateness and earliness cancel, at the price of two recursions and of
-    changes that are blurred by as many frames. With weights 1-1-1 both directions agree, and the loss is that of `soft_dtw`.
+    changes that are blurred by as many frames. With weights 1-1-1 both directions agree for softmin and the hard
+    minimum, and the loss is that of `soft_dtw`.
 
     Arguments are those of `soft_dtw`, except boundaries, since only fixed ones are the same in both directions; weights and costs of steps
     have to be numbers.

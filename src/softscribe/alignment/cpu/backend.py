@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from softscribe.alignment import checks
-from softscribe.alignment.cpu import common_kernels, compiling
-from softscribe.alignment.cpu.strips import strip_soft_dtw
+from softscribe.alignment.cpu import common_kernels, compiling, strips
 from softscribe.alignment.operators import OPERATORS
 from softscribe.alignment.problem import Problem, ProblemArrays
 from softscribe.alignment.results import Alignment
@@ -49,7 +48,7 @@ def losses_and_gradient(
     Shape: cost (B, N, M); frame_counts, target_counts (B,) int64 -> (B,), (B, N, M), float64 for a float64 cost, else float32
     """
     checks.check_count_values(cost, frame_counts, target_counts)
-    if problem.is_classical and cost.dtype != torch.float64:
+    if problem.is_classical and cost.dtype != torch.float64 and strips.is_exact():
         if not problem.always_has_path:  # the layout takes its time
             checks.check_reachable(frame_counts, target_counts, problem, _arrays(cost, frame_counts, target_counts, problem))
         losses, gradient = _run_strips(cost, frame_counts, target_counts, problem, gradient_wanted=gradient_wanted)
@@ -57,6 +56,7 @@ def losses_and_gradient(
         arrays = _arrays(cost, frame_counts, target_counts, problem)
         checks.check_reachable(frame_counts, target_counts, problem, arrays)
         checks.check_finite(cost, frame_counts, target_counts)
+        checks.check_scaled(cost, frame_counts, target_counts, problem.gamma)
         common = _run_common(cost, frame_counts, target_counts, problem, arrays, gradient_wanted=gradient_wanted, statistics_wanted=False)
         losses, gradient = common.losses, common.gradient
     checks.check_losses(losses)
@@ -71,6 +71,7 @@ def align(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Pr
     """
     checks.check_count_values(cost, frame_counts, target_counts)
     checks.check_finite(cost, frame_counts, target_counts)
+    checks.check_scaled(cost, frame_counts, target_counts, problem.gamma)
     arrays = _arrays(cost, frame_counts, target_counts, problem)
     checks.check_reachable(frame_counts, target_counts, problem, arrays)
     result = _run_common(cost, frame_counts, target_counts, problem, arrays, gradient_wanted=True, statistics_wanted=True)
@@ -83,11 +84,11 @@ def _run_strips(
     cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, gradient_wanted: bool
 ) -> tuple[Tensor, Tensor]:
     """Run the fast kernel, and the common one for those items that are beyond its numbers' range or too thin for their precision."""
-    cost = cost.detach().float().contiguous()
+    cost = cost.detach().resolve_neg().float().contiguous()
     gradient = torch.empty_like(cost) if gradient_wanted else cost.new_empty(len(cost), 0, 0)
     weights = (float(problem.weights.horizontal), float(problem.weights.vertical), float(problem.weights.diagonal))
     found = _on_torch_threads(
-        strip_soft_dtw,
+        strips.strip_soft_dtw,
         cost.numpy(),
         frame_counts.numpy(),
         target_counts.numpy(),
@@ -126,18 +127,18 @@ def _run_common(
     statistics_wanted: bool,
 ) -> Alignment:
     """Run the common kernel. What is not wanted has no cells."""
-    cost = cost.detach().to(torch.promote_types(cost.dtype, torch.float32)).contiguous()
+    cost = cost.detach().resolve_neg().to(torch.promote_types(cost.dtype, torch.float32)).contiguous()
     batch = len(cost)
     gradient = torch.zeros_like(cost) if gradient_wanted else cost.new_zeros(batch, 0, 0)
     expected = torch.zeros_like(cost) if statistics_wanted else cost.new_zeros(batch, 0, 0)
-    losses, path_costs, entropies = (torch.zeros(batch, dtype=torch.float64) for _ in range(3))
+    losses, path_costs, entropies = (torch.zeros(batch, dtype=torch.float64, device="cpu") for _ in range(3))
     outputs = [tensor.numpy() for tensor in (losses, gradient, expected, path_costs, entropies)]
     gamma = 1.0 if problem.operator == "hard" else float(problem.gamma)  # what has no temperature needs no unit
     operator = OPERATORS.index(problem.operator)
     kernel = functools.partial(compiling.call, common_kernels.align_batch)
     _on_torch_threads(kernel, cost.numpy(), frame_counts.numpy(), target_counts.numpy(), gamma, operator, *arrays, *outputs)
     if problem.operator == "smooth":
-        entropies.fill_(math.nan)
+        path_costs, entropies = losses, entropies.fill_(math.nan)
     return Alignment(losses.to(cost.dtype), gradient, expected, path_costs.to(cost.dtype), entropies.to(cost.dtype))
 
 

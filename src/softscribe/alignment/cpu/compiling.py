@@ -2,7 +2,7 @@
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,21 @@ def call(kernel: Dispatcher, *arguments: Any) -> Any:
     Numba numbers on disk what it compiled of a function for different types. Two processes that begin at the same time, one with float32
     and one with float64, may use one number for both: from then on every process would run the code of one on arrays of the other.
     """
-    types = (kernel, *(getattr(argument, "dtype", type(argument)) for argument in arguments))
+    types = (kernel, *_types(arguments))
     if types not in _compiled:
-        with _locked(Path(kernel.stats.cache_path or ".") / LOCK):
+        with _locked(Path(str(kernel.stats.cache_path)) / LOCK):
             kernel.compile(tuple(numba.typeof(argument) for argument in arguments))
         _compiled.add(types)
     return kernel(*arguments)
+
+
+def _types(arguments: Iterable[Any]) -> Iterator[Any]:
+    """What a kernel's arguments differ in from call to call, arrays in tuples included: `numba.typeof` takes a hundred times as long."""
+    for argument in arguments:
+        if isinstance(argument, tuple):
+            yield from _types(argument)
+        else:
+            yield getattr(argument, "dtype", type(argument))
 
 
 @contextlib.contextmanager

@@ -85,6 +85,12 @@ def power_of_two(cost: np.float32, factor: np.float32, rest: np.float32, exponen
     return ONE + x * (P0 + x * (P1 + x * (P2 + x * (P3 + x * (P4 + x * P5)))))
 
 
+@njit(**COMPILED)
+def remainder(cost: np.float32, factor: np.float32, exponent: np.int32) -> np.float32:
+    """Return the first line of `power_of_two`, by itself: whether it is exact, depends on the processor."""
+    return cost * factor - np.float32(exponent)
+
+
 @njit(inline="always")
 def shifted(mantissa: np.float32, difference: np.int32) -> np.float32:
     """Return mantissa * 2**difference for an integer difference <= 0; exactly 0 from -127 on."""

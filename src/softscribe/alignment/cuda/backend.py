@@ -74,7 +74,7 @@ def _run_common(
     cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem, *, gradient_wanted: bool, statistics_wanted: bool
 ) -> Alignment:
     launches = cuda_launches(cost.device)
-    cost = cost.detach().to(torch.promote_types(cost.dtype, torch.float32)).contiguous()
+    cost = cost.detach().resolve_neg().to(torch.promote_types(cost.dtype, torch.float32)).contiguous()
     batch = len(cost)
     frame_counts, target_counts = _counts_or_zeros(cost, frame_counts, target_counts)
     gradient = torch.zeros_like(cost) if gradient_wanted else cost.new_empty(batch, 0, 0)
@@ -103,7 +103,7 @@ def _run_common(
                 (view(expected), view(path_costs), view(entropies)) if statistics_wanted else None,
             )
     if problem.operator == "smooth":
-        entropies.fill_(math.nan)
+        path_costs, entropies = losses, entropies.fill_(math.nan)
     return Alignment(losses.to(cost.dtype), gradient, expected, path_costs.to(cost.dtype), entropies.to(cost.dtype))
 
 
