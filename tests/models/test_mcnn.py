@@ -6,6 +6,7 @@ import torch
 
 from softscribe.errors import InputError
 from softscribe.models import CONTEXT_FRAMES, RECEPTIVE_FIELD_FRAMES, Mcnn
+from softscribe.models.mcnn import PREFILTER_FRAMES, Prefilter
 
 BINS = 216
 
@@ -41,6 +42,21 @@ def test_receptive_field(lengths: dict, receptive_field: int) -> None:
     middle = frames // 2 + CONTEXT_FRAMES
     half = receptive_field // 2
     assert (int(positions.min()), int(positions.max())) == (middle - half, middle + half)
+
+
+@pytest.mark.parametrize("frames", [1, PREFILTER_FRAMES, PREFILTER_FRAMES + 1, 2 * PREFILTER_FRAMES, 2 * PREFILTER_FRAMES + 5])
+def test_the_prefilter_takes_long_inputs_in_pieces_with_the_same_result(frames: int) -> None:
+    torch.manual_seed(3)
+    prefilter, plain = Prefilter(2, 3, (15, 15), padding=(7, 7)), torch.nn.Conv2d(2, 3, (15, 15), padding=(7, 7))
+    plain.load_state_dict(prefilter.state_dict())
+    features = torch.rand(2, 2, frames, 20, requires_grad=True)
+    results = []
+    for convolution in (prefilter, plain):
+        output = convolution(features)
+        weights = torch.arange(output.numel()).reshape(output.shape).cos()
+        results.append((output, *torch.autograd.grad((output * weights).sum(), [features, *convolution.parameters()])))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_later_input_gives_the_same_output_later() -> None:

@@ -14,6 +14,7 @@ RECEPTIVE_FIELD_FRAMES = 105
 one)."""
 
 LONGEST_POOLING_FRAMES = 13
+PREFILTER_FRAMES = 512
 BINS_PER_SEMITONE = 3
 PITCHES = 72
 OUTPUTS = (12, PITCHES)
@@ -29,6 +30,24 @@ def has_fast_bfloat16() -> bool:
     True
     """
     return torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+class Prefilter(nn.Conv2d):
+    """A convolution that takes a long input in pieces along time, with the same result.
+
+    torch's library for CPUs (oneDNN) has a fast kernel for channels that are no multiple of 8 only as long as its scratch stays below a
+    gigabyte. Beyond that, from 16 s of music on, it takes 25 times as long, without a word (docs/benchmarks.md).
+
+    Shape: (B, C, T, F) -> (B, channels, T, F)
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.device.type != "cpu" or input.shape[2] <= PREFILTER_FRAMES:
+            return super().forward(input)
+        rows, columns = (size // 2 for size in self.kernel_size)
+        padded = nn.functional.pad(input, (0, 0, rows, rows))
+        pieces = (padded[:, :, start : start + PREFILTER_FRAMES + 2 * rows] for start in range(0, input.shape[2], PREFILTER_FRAMES))
+        return torch.cat([nn.functional.conv2d(piece, self.weight, self.bias, padding=(0, columns)) for piece in pieces], dim=2)
 
 
 class Mcnn(nn.Module):
@@ -92,7 +111,7 @@ class Mcnn(nn.Module):
         self.unused_frames = CONTEXT_FRAMES - reduction_frames // 2
         self.normalisation = nn.LayerNorm([in_channels, PITCHES * BINS_PER_SEMITONE])
         self.prefilter = nn.Sequential(
-            nn.Conv2d(in_channels, prefilter, kernel_size=(15, 15), padding=(7, 7)),
+            Prefilter(in_channels, prefilter, kernel_size=(15, 15), padding=(7, 7)),
             nn.LeakyReLU(0.3),
             nn.MaxPool2d(kernel_size=(3, 1), stride=1, padding=(1, 0)),
             nn.Dropout(dropout),
