@@ -19,10 +19,8 @@ import lightning.pytorch as pl
 import numpy as np
 import soundfile
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor, nn
 
 from softscribe.corpora import FeatureStore, Recording, Segment
-from softscribe.models import CONTEXT_FRAMES, MODELS
 from softscribe.scores import PerformedNotes, Score
 from softscribe.sound import HcqtSettings
 from softscribe.training import TrainSettings, train
@@ -37,17 +35,6 @@ metrics.csv are kept in memory; batches on their way from a worker are open file
 SAMPLE_RATE = 22_050
 NOTE_SECONDS = 0.5
 PITCHES = (60, 64, 67, 72)
-
-
-class Linear(nn.Module):
-    """One linear layer per frame: the loop is in question, and it turns the faster the less the network has to do."""
-
-    def __init__(self, in_channels: int, outputs: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(in_channels * 216, outputs)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.linear(features[:, :, CONTEXT_FRAMES:-CONTEXT_FRAMES].transpose(1, 2).flatten(start_dim=2))
 
 
 @dataclass(frozen=True)
@@ -113,7 +100,6 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0, help="how long to train")
     options = parser.parse_args()
     features = HcqtSettings(harmonics=(1,))
-    MODELS["linear"] = Linear
     with tempfile.TemporaryDirectory(prefix="softscribe-soak-") as name:
         settings = TrainSettings(
             name="soak",

@@ -6,9 +6,10 @@ from typing import Any
 from torch import nn
 
 from softscribe.errors import InputError
+from softscribe.models.linear import Linear
 from softscribe.models.mcnn import Mcnn
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"mcnn": Mcnn}
+MODELS: dict[str, Callable[..., nn.Module]] = {"mcnn": Mcnn, "linear": Linear}
 """Name -> class. A model of your own joins by `MODELS["mine"] = Mine`; it takes `in_channels` and `outputs`, and what its settings name."""
 
 

@@ -1,0 +1,176 @@
+"""How often does each pathology happen, what helps against it, and do health numbers and alarms tell, without any label?
+
+    python scripts/study_pathologies.py FOLDER [--seeds 0-4] [--only NAME ...] [--network "model=linear model.frames=75"] [--jobs 2]
+
+Trains every recipe of `RECIPES` with every seed on the built-in corpus (`softscribe prepare corpus=demo` comes first), evaluates it on its
+test pieces and writes FOLDER/PATHOLOGY/RECIPE/SEED/result.json. What is there already is not trained again, what was interrupted is
+resumed. Then the tables of docs/health.md are printed.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import math
+import statistics
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import beta, spearmanr
+
+from softscribe.cli.settings import compose_config, read_settings
+from softscribe.corpora.parallel import map_in_processes
+from softscribe.health import HealthMonitor
+from softscribe.report import read_curves
+from softscribe.training import TrainSettings, evaluate, train
+from softscribe.training.checkpoints import LAST
+
+COMMON = (
+    "trainer.steps=200",
+    "trainer.batch_size=4",
+    "trainer.validation_interval_steps=100",
+    "trainer.checkpoint_interval_steps=100",
+    "trainer.pictures_every_validations=0",
+    "optimizer.learning_rate.start=5e-3",
+    "health.interval_steps=10",
+)
+NETWORK = "model=linear model.frames=75"
+UNIQUE = "targets=unique loss=sdtw"
+SHIFTING = "experiment=provoke_shift"
+RECIPES: dict[str, dict[str, str]] = {  # pathology -> recipe -> overrides
+    "collapse": {
+        "provoked": "experiment=provoke_collapse",
+        "weights 1-1-2": f"experiment=demo {UNIQUE}",
+        "weights .1-1-1": f"experiment=demo {UNIQUE} ++loss.horizontal=0.1 loss.diagonal=1",
+        "weights annealed": f"experiment=demo {UNIQUE} ++loss.horizontal={{start:0.1,end:1,shape:linear,until:0.7}} loss.diagonal=1",
+        "gamma annealed": f"experiment=demo {UNIQUE} loss.diagonal=1 loss.gamma={{start:10,end:1,shape:geometric,until:0.7}}",
+        "prior": f"experiment=demo {UNIQUE} loss.diagonal=1 loss.diagonal_prior={{start:3,end:0,shape:linear,until:0.4}}",
+        "stretched": "experiment=demo loss=sdtw loss.diagonal=1",
+        "energy": f"experiment=demo {UNIQUE} loss.diagonal=1 loss.energy={{start:5,end:0,shape:linear,until:0.4}}",
+    },
+    "diagonalization": {
+        "provoked": "experiment=provoke_diagonalization",
+        "weights 1-1-2": "experiment=demo loss=sdtw",
+    },
+    "blur": {
+        "provoked": "experiment=provoke_blur",
+        "gamma 1": "experiment=demo loss=sdtw",
+        "gamma annealed": "experiment=demo loss=sdtw loss.gamma={start:100,end:1,shape:geometric,until:0.7}",
+    },
+    "shift": {
+        "provoked": f"{SHIFTING} time_shift=ignore",
+        "compensated": SHIFTING,
+        "time-symmetric": f"{SHIFTING} time_shift=ignore loss.time_symmetric=true",
+        "energy": f"{SHIFTING} time_shift=ignore loss.energy={{start:5,end:0,shape:linear,until:0.4}}",
+        "one frame": f"{SHIFTING} time_shift=ignore model.frames=1",
+    },
+    "all": {
+        "all measures": "experiment=demo loss.energy={start:5,end:0,shape:linear,until:0.4} loss.time_symmetric=true",
+        "default": "experiment=demo",
+        "strong": "experiment=demo_strong",
+    },
+}
+HEALTH = ("largest_target_share", "target_gini", "largest_frame_share", "density_ratio", "neutral_distance_ratio", "rewarp_following")
+HEALTH += ("entry_spread_frames", "path_entropy_per_frame", "change_width_frames", "time_shift_frames")
+FAILED_BELOW = 0.5
+"""A run has failed if fewer of the test pieces' onsets are aligned within 100 ms of where they sound."""
+
+
+def run(task: tuple[str, str, int], folder: Path, network: str) -> dict[str, Any]:
+    """Train and evaluate one recipe with one seed, unless that was done; return what came out."""
+    pathology, recipe, seed = task
+    place = folder / pathology / recipe.replace(" ", "_") / str(seed)
+    if not (place / "result.json").exists():
+        words = [*RECIPES[pathology][recipe].split(), *network.split(), *COMMON, f"seed={seed}"]
+        words.sort(key=lambda word: not word.startswith("experiment="))
+        if "model.frames=1" in words:
+            words.remove("model.frames=75")
+        settings = read_settings(TrainSettings, compose_config("train", words))
+        with contextlib.redirect_stdout(io.StringIO()):
+            train(settings, place / "run", resume=(place / "run" / "checkpoints" / LAST).exists())
+            measures = evaluate(settings, place / "run")
+        curves = read_curves(place / "run" / "metrics.csv")
+        health = [{name.split("/")[1]: float(row[name]) for name in row if name.startswith("health/") and row[name]} for row in curves]
+        result = {
+            "pathology": pathology,
+            "recipe": recipe,
+            "seed": seed,
+            "measures": {name: value for name, value in measures.items() if isinstance(value, int | float)},
+            "health": [numbers for numbers in health if numbers],
+        }
+        (place / "result.json").write_text(json.dumps(result))
+    return dict(json.loads((place / "result.json").read_text()))
+
+
+def interval(hits: int, of: int) -> str:
+    """Return a share with its 95 % interval (Clopper-Pearson)."""
+    low = beta.ppf(0.025, hits, of - hits + 1) if hits else 0.0
+    high = beta.ppf(0.975, hits + 1, of - hits) if hits < of else 1.0
+    return f"{hits}/{of} ({low:.2f}-{high:.2f})"
+
+
+def table(results: list[dict[str, Any]]) -> None:
+    """Print a row for every recipe: means over its seeds."""
+    print("| pathology | recipe | failed (95 %) | frame F | alignment error, ms | within 100 ms | late by, ms | alarms: runs, first at |")
+    print("|---|---|---|---|---|---|---|---|")
+    for pathology, recipes in RECIPES.items():
+        for recipe in recipes:
+            runs = [result for result in results if (result["pathology"], result["recipe"]) == (pathology, recipe)]
+            if not runs:
+                continue
+            column = {name: [each["measures"].get(name, math.nan) for each in runs] for name in runs[0]["measures"]}
+            within = column["alignment_within_100_ms"]
+            spread = f" ± {statistics.stdev(column['frame_f_measure']):.3f}" if len(runs) > 1 else ""
+            print(
+                f"| {pathology} | {recipe} | {interval(sum(share < FAILED_BELOW for share in within), len(runs))} "
+                f"| {statistics.mean(column['frame_f_measure']):.3f}{spread} "
+                f"| {statistics.mean(column['alignment_median_error_ms']):.0f} | {statistics.mean(within):.2f} "
+                f"| {statistics.mean(column['true_time_shift_ms']):+.0f} | {alarms_of(runs)} |"
+            )
+
+
+def alarms_of(runs: list[dict[str, Any]]) -> str:
+    """Return for each alarm in how many runs it sounds, and when first, as a share of the training: what was measured is shown to the
+    monitor again, so that limits may change without another training."""
+    first: dict[str, list[float]] = {}
+    for each in runs:
+        monitor, sounded = HealthMonitor(), set()
+        for number, numbers in enumerate(each["health"], start=1):
+            progress = number / len(each["health"])
+            for name in {alarm.name for alarm in monitor.observe(numbers, progress=progress)} - sounded:
+                sounded.add(name)
+                first.setdefault(name, []).append(progress)
+    return "; ".join(f"{name} {len(when)}/{len(runs)}, {statistics.median(when):.2f}" for name, when in sorted(first.items())) or "none"
+
+
+def correlations(results: list[dict[str, Any]]) -> None:
+    """Print the rank correlation of each health number at the end with the true alignment error, over all runs that align."""
+    aligned = [result for result in results if result["health"]]
+    errors = [result["measures"]["alignment_median_error_ms"] for result in aligned]
+    print("\n| number at the end | rank correlation with the true alignment error | p |\n|---|---|---|")
+    for name in HEALTH:
+        values = [result["health"][-1].get(name, math.nan) for result in aligned]
+        pairs = [(value, error) for value, error in zip(values, errors, strict=True) if not math.isnan(value)]
+        found = spearmanr(*zip(*pairs, strict=True))
+        print(f"| `{name}` | {found.statistic:+.2f} | {found.pvalue:.1g} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", default="0-4")
+    parser.add_argument("--only", nargs="*", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--network", default=NETWORK)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    first, last = (int(part) for part in (options.seeds.split("-") * 2)[:2])
+    tasks = [(name, recipe, seed) for seed in range(first, last + 1) for name in options.only for recipe in RECIPES[name]]
+    job = partial(run, folder=options.folder, network=options.network)
+    results = map_in_processes(job, tasks, jobs=options.jobs, description="runs")
+    table(results)
+    correlations(results)
+
+
+if __name__ == "__main__":
+    main()
