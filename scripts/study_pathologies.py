@@ -44,10 +44,10 @@ RECIPES: dict[str, dict[str, str]] = {  # pathology -> recipe -> overrides
         "weights 1-1-2": f"experiment=demo {UNIQUE}",
         "weights .1-1-1": f"experiment=demo {UNIQUE} ++loss.horizontal=0.1 loss.diagonal=1",
         "weights annealed": f"experiment=demo {UNIQUE} ++loss.horizontal={{start:0.1,end:1,shape:linear,until:0.7}} loss.diagonal=1",
-        "gamma annealed": f"experiment=demo {UNIQUE} loss.diagonal=1 loss.gamma={{start:10,end:1,shape:geometric,until:0.7}}",
-        "prior": f"experiment=demo {UNIQUE} loss.diagonal=1 loss.diagonal_prior={{start:3,end:0,shape:linear,until:0.4}}",
+        "gamma annealed": f"experiment=demo {UNIQUE} loss.diagonal=1 ++loss.gamma={{start:10,end:1,shape:geometric,until:0.7}}",
+        "prior": f"experiment=demo {UNIQUE} loss.diagonal=1 ++loss.diagonal_prior={{start:3,end:0,shape:linear,until:0.4}}",
         "stretched": "experiment=demo loss=sdtw loss.diagonal=1",
-        "energy": f"experiment=demo {UNIQUE} loss.diagonal=1 loss.energy={{start:5,end:0,shape:linear,until:0.4}}",
+        "energy": f"experiment=demo {UNIQUE} loss.diagonal=1 ++loss.energy={{start:5,end:0,shape:linear,until:0.4}}",
     },
     "diagonalization": {
         "provoked": "experiment=provoke_diagonalization",
@@ -56,17 +56,17 @@ RECIPES: dict[str, dict[str, str]] = {  # pathology -> recipe -> overrides
     "blur": {
         "provoked": "experiment=provoke_blur",
         "gamma 1": "experiment=demo loss=sdtw",
-        "gamma annealed": "experiment=demo loss=sdtw loss.gamma={start:100,end:1,shape:geometric,until:0.7}",
+        "gamma annealed": "experiment=demo loss=sdtw ++loss.gamma={start:100,end:1,shape:geometric,until:0.7}",
     },
     "shift": {
         "provoked": f"{SHIFTING} time_shift=ignore",
         "compensated": SHIFTING,
         "time-symmetric": f"{SHIFTING} time_shift=ignore loss.time_symmetric=true",
-        "energy": f"{SHIFTING} time_shift=ignore loss.energy={{start:5,end:0,shape:linear,until:0.4}}",
+        "energy": f"{SHIFTING} time_shift=ignore ++loss.energy={{start:5,end:0,shape:linear,until:0.4}}",
         "one frame": f"{SHIFTING} time_shift=ignore model.frames=1",
     },
     "all": {
-        "all measures": "experiment=demo loss.energy={start:5,end:0,shape:linear,until:0.4} loss.time_symmetric=true",
+        "all measures": "experiment=demo ++loss.energy={start:5,end:0,shape:linear,until:0.4} loss.time_symmetric=true",
         "default": "experiment=demo",
         "strong": "experiment=demo_strong",
     },
@@ -77,16 +77,17 @@ FAILED_BELOW = 0.5
 """A run has failed if fewer of the test pieces' onsets are aligned within 100 ms of where they sound."""
 
 
+def words_of(pathology: str, recipe: str, seed: int, network: str) -> list[str]:
+    """Return the words after `softscribe train`; where both name a key, the recipe's is later, and counts."""
+    return [*network.split(), *COMMON, *RECIPES[pathology][recipe].split(), f"seed={seed}"]
+
+
 def run(task: tuple[str, str, int], folder: Path, network: str) -> dict[str, Any]:
     """Train and evaluate one recipe with one seed, unless that was done; return what came out."""
     pathology, recipe, seed = task
     place = folder / pathology / recipe.replace(" ", "_") / str(seed)
     if not (place / "result.json").exists():
-        words = [*RECIPES[pathology][recipe].split(), *network.split(), *COMMON, f"seed={seed}"]
-        words.sort(key=lambda word: not word.startswith("experiment="))
-        if "model.frames=1" in words:
-            words.remove("model.frames=75")
-        settings = read_settings(TrainSettings, compose_config("train", words))
+        settings = read_settings(TrainSettings, compose_config("train", words_of(pathology, recipe, seed, network)))
         with contextlib.redirect_stdout(io.StringIO()):
             train(settings, place / "run", resume=(place / "run" / "checkpoints" / LAST).exists())
             measures = evaluate(settings, place / "run")

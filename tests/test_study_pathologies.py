@@ -1,0 +1,33 @@
+"""`scripts/study_pathologies.py`: its recipes are configs that exist, and its figures are what they are called."""
+
+import pytest
+from scripts import study_pathologies
+
+from softscribe.cli.settings import compose_config, read_settings
+from softscribe.training import TrainSettings
+from softscribe.training.losses import SdtwLoss, create_loss
+
+
+@pytest.mark.parametrize(
+    ("pathology", "recipe"), [(name, recipe) for name, recipes in study_pathologies.RECIPES.items() for recipe in recipes]
+)
+def test_recipes_are_configs(pathology: str, recipe: str) -> None:
+    words = study_pathologies.words_of(pathology, recipe, seed=3, network=study_pathologies.NETWORK)
+    settings = read_settings(TrainSettings, compose_config("train", words))
+    loss = create_loss(settings.loss)
+    assert settings.seed == 3
+    assert settings.model == {"name": "linear", "frames": 1 if recipe == "one frame" else 75, "init": None}
+    assert isinstance(loss, SdtwLoss) == (recipe != "strong")
+
+
+def test_intervals_are_those_of_clopper_and_pearson() -> None:
+    assert study_pathologies.interval(0, 5) == "0/5 (0.00-0.52)"
+    assert study_pathologies.interval(5, 5) == "5/5 (0.48-1.00)"
+    assert study_pathologies.interval(3, 10) == "3/10 (0.07-0.65)"
+
+
+def test_alarms_are_counted_by_runs_and_first_sounds() -> None:
+    crowded = {"health": [{"largest_frame_share": share} for share in (0.1, 0.9, 0.9, 0.9)]}
+    sound = {"health": [{"largest_frame_share": 0.1}] * 4}
+    assert study_pathologies.alarms_of([crowded, sound]) == "collapse 1/2, 0.75"
+    assert study_pathologies.alarms_of([sound]) == "none"
