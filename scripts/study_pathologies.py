@@ -161,12 +161,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", default="0-4")
-    parser.add_argument("--only", nargs="*", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--only", nargs="*", default=list(RECIPES), help="pathologies, or recipes as PATHOLOGY/RECIPE")
     parser.add_argument("--network", default=NETWORK)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     first, last = (int(part) for part in (options.seeds.split("-") * 2)[:2])
-    tasks = [(name, recipe, seed) for seed in range(first, last + 1) for name in options.only for recipe in RECIPES[name]]
+    tasks = [
+        (name, recipe, seed)
+        for seed in range(first, last + 1)
+        for name, recipes in RECIPES.items()
+        for recipe in recipes
+        if {name, f"{name}/{recipe}"} & set(options.only)
+    ]
     job = partial(run, folder=options.folder, network=options.network)
     results = map_in_processes(job, tasks, jobs=options.jobs, description="runs")
     table(results)

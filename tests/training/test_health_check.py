@@ -58,6 +58,17 @@ def test_an_alarm_may_lead_back_so_many_times_and_no_more(settings: TrainSetting
     assert actions[2:] == ["the run ends"]
 
 
+def test_a_shift_leads_nowhere_back(settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier weights would shift again: the run goes on as if it were only warned, and its weights stay those to go back to."""
+    monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor((replace(NEVER_KEPT[0], alarm="shift"),), patience=1))
+    for policy in ("act", "ignore"):
+        train(watched(settings, policy, actions_at_most=1), tmp_path / policy)
+    (alarm,) = read_alarms(tmp_path / "act" / "alarms.jsonl")
+    assert (alarm["name"], alarm["action"]) == ("shift", "none")
+    weights = [load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("act", "ignore")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 def test_a_run_that_acted_resumes_to_the_same_bits(settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One alarm at step 2; the crash comes at step 5."""
     limits = (Limit("collapse", "largest_target_share", highest=0.0), Limit("collapse", "largest_target_share", lowest=0.0))

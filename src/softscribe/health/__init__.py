@@ -5,10 +5,11 @@ from softscribe.health.alignment_health import AlignmentHealth, alignment_health
 from softscribe.health.audit import Verdict, audit
 from softscribe.health.audit_report import audit_table, write_audit
 from softscribe.health.diagonalization import Diagonalization, diagonalization
-from softscribe.health.monitor import LIMITS, Alarm, HealthMonitor, Limit, health_numbers
+from softscribe.health.monitor import BEYOND_GOING_BACK, LIMITS, Alarm, HealthMonitor, Limit, health_numbers
 from softscribe.health.time_shift import TimeShift, estimate_time_shift, onset_strength, rises
 
 __all__ = [
+    "BEYOND_GOING_BACK",
     "LIMITS",
     "ActivationHealth",
     "Alarm",

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from softscribe.alignment import bce_cost
 from softscribe.errors import InputError
 from softscribe.files import replacing
-from softscribe.health import Alarm, HealthMonitor, estimate_time_shift, health_numbers, onset_strength, rises
+from softscribe.health import BEYOND_GOING_BACK, Alarm, HealthMonitor, estimate_time_shift, health_numbers, onset_strength, rises
 from softscribe.models import CONTEXT_FRAMES
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.losses import SdtwLoss
@@ -102,6 +102,8 @@ class HealthCheck(Callback):
 
     def _sound(self, alarm: Alarm, trainer: pl.Trainer, module: TranscriptionModule) -> None:
         step, policy = trainer.global_step, self.settings.policy
+        if policy == "act" and alarm.name in BEYOND_GOING_BACK:
+            policy = "warn"
         exhausted = policy == "act" and len(self.actions) == self.settings.actions_at_most
         action = "none"
         if policy == "act" and not exhausted:
