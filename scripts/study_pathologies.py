@@ -101,7 +101,7 @@ def run(task: tuple[str, str, int], folder: Path, network: str) -> dict[str, Any
             "health": [numbers for numbers in health if numbers],
         }
         (place / "result.json").write_text(json.dumps(result))
-    return dict(json.loads((place / "result.json").read_text()))
+    return json.loads((place / "result.json").read_text())
 
 
 def interval(hits: int, of: int) -> str:

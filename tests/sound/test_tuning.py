@@ -26,6 +26,11 @@ def test_a_chord_of_known_tuning(off: float) -> None:
     assert estimate_tuning_semitones(chord, RATE) == pytest.approx(off, abs=0.03)  # parabolas are off by 3 cents at 262 Hz
 
 
+def test_low_notes_of_known_tuning() -> None:
+    chord = sum(tone(midi + 0.23) for midi in (48, 55, 64, 72))
+    assert estimate_tuning_semitones(chord, RATE) == pytest.approx(0.23, abs=0.02)
+
+
 def test_what_has_no_pitch_or_hardly_lasts() -> None:
     assert estimate_tuning_semitones(np.zeros(RATE, np.float32), RATE) == 0.0
     assert estimate_tuning_semitones(tone(69, 0.05), RATE) == pytest.approx(0.0, abs=0.1)

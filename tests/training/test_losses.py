@@ -57,7 +57,7 @@ def test_every_quantity_follows_its_schedule() -> None:
     linear = {"end": 1.0, "shape": "linear"}
     changing = SdtwLoss(**CONSTANT, horizontal={"start": 0.1, **linear}, diagonal={"start": 2, **linear}, energy={"start": 3, **linear})
     first = SdtwLoss(**CONSTANT, horizontal=0.1, diagonal=2, energy=3)
-    last = SdtwLoss(**CONSTANT, horizontal=1, diagonal=1, energy={"start": 1})
+    last = SdtwLoss(gamma=0.5, diagonal_prior=0, horizontal=1, diagonal=1, energy={"start": 1})
     assert changing(logits, batch, 0.0) == first(logits, batch, 0.0)
     assert changing(logits, batch, 1.0) == last(logits, batch, 0.3)
     assert changing.validation_cost(logits, batch) == last.validation_cost(logits, batch)

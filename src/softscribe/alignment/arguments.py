@@ -1,4 +1,4 @@
-"""What every function asks of its arguments before it looks at values: tensors of a type, of shapes that fit, on one device; integers."""
+"""What every function asks of its arguments before it looks at values: tensors of a type, of shapes that fit, on one device; numbers."""
 
 import math
 from numbers import Integral, Real

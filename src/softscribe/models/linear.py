@@ -39,11 +39,11 @@ class Linear(nn.Module):
         self.unused_frames = CONTEXT_FRAMES - frames // 2
         shape = [in_channels, PITCHES * BINS_PER_SEMITONE]
         self.normalisation = nn.LayerNorm(shape)
-        self.weights = nn.Linear(shape[0] * shape[1], outputs)
-        self.time = nn.Conv1d(outputs, outputs, frames, groups=outputs) if frames > 1 else nn.Identity()
+        self.per_frame = nn.Linear(shape[0] * shape[1], outputs)
+        self.over_time = nn.Conv1d(outputs, outputs, frames, groups=outputs) if frames > 1 else nn.Identity()
 
     def forward(self, features: Float[Tensor, "B C T F"]) -> Float[Tensor, "B N K"]:
         """Return the logits of the N = T - 2 * CONTEXT_FRAMES frames that have full context."""
         seen = features[:, :, self.unused_frames : features.shape[2] - self.unused_frames].transpose(1, 2)
-        per_frame = self.weights(self.normalisation(seen).flatten(start_dim=2))
-        return self.time(per_frame.mT).mT
+        logits = self.per_frame(self.normalisation(seen).flatten(start_dim=2))
+        return self.over_time(logits.mT).mT

@@ -40,11 +40,13 @@ class SdtwLoss:
     """Soft-DTW between frames and score targets over the binary cross-entropy, per frame.
 
     Args:
-        gamma: schedule of the softmin temperature; it refers to the cross-entropy SUMMED over the outputs.
-        diagonal_prior: schedule of the weight of a cost that grows away from the evenly timed alignment (`diagonal_prior_cost`).
-        horizontal, vertical, diagonal: the step weights (`softscribe.alignment.StepWeights`), numbers or schedules.
-        energy: schedule of the weight of the auxiliary loss that ties predictions to the energy of their own input (`energy_loss`).
+        gamma: the softmin temperature; it refers to the cross-entropy SUMMED over the outputs.
+        diagonal_prior: the weight of a cost that grows away from the evenly timed alignment (`diagonal_prior_cost`).
+        horizontal, vertical, diagonal: the step weights (`softscribe.alignment.StepWeights`).
+        energy: the weight of the auxiliary loss that ties predictions to the energy of their own input (`energy_loss`).
         time_symmetric: align forwards and backwards in time (`softscribe.alignment.time_symmetric_soft_dtw`).
+
+    All but the last are numbers, or settings of a `Schedule`.
 
     Validation takes the expected path cost at the FINAL gamma and step weights, without prior and auxiliary loss, so that it can be
     compared over a whole run.
@@ -58,16 +60,16 @@ class SdtwLoss:
 
     def __init__(
         self,
-        gamma: Mapping[str, Any],
-        diagonal_prior: Mapping[str, Any],
+        gamma: float | Mapping[str, Any],
+        diagonal_prior: float | Mapping[str, Any],
         horizontal: float | Mapping[str, Any] = 1.0,
         vertical: float | Mapping[str, Any] = 1.0,
         diagonal: float | Mapping[str, Any] = 2.0,
         energy: float | Mapping[str, Any] = 0.0,
         time_symmetric: bool = False,
     ) -> None:
-        self.gamma = Schedule(**gamma)
-        self.diagonal_prior = Schedule(**diagonal_prior)
+        self.gamma = Schedule.of(gamma)
+        self.diagonal_prior = Schedule.of(diagonal_prior)
         self.energy = Schedule.of(energy)
         self.step_weights = {
             name: Schedule.of(weight) for name, weight in (("horizontal", horizontal), ("vertical", vertical), ("diagonal", diagonal))

@@ -36,7 +36,7 @@ def strip_soft_dtw(
     weights: tuple[float, float, float],
     gradient: Float32[np.ndarray, "B N M"] | None,
 ) -> Float64[np.ndarray, " B"]:
-    """Return the soft-DTW of every item, and fill  `gradient` (all of it) with H if it is wanted.
+    """Return the soft-DTW of every item, and fill `gradient` (all of it) with H if it is wanted.
 
     The arguments are taken as checked: contiguous arrays, at least one frame and one target, counts within the shape, gamma > 0. The
     numbers do not depend on the number of threads, on padding or on the other items, to the last bit. One call at a time.
