@@ -38,6 +38,7 @@ COMMON = (
 NETWORK = "model=linear model.frames=75"
 UNIQUE = "targets=unique loss=sdtw"
 SHIFTING = "experiment=provoke_shift"
+DIAGONAL = "experiment=provoke_diagonalization"
 RECIPES: dict[str, dict[str, str]] = {  # pathology -> recipe -> overrides
     "collapse": {
         "provoked": "experiment=provoke_collapse",
@@ -50,7 +51,9 @@ RECIPES: dict[str, dict[str, str]] = {  # pathology -> recipe -> overrides
         "energy": f"experiment=demo {UNIQUE} loss.diagonal=1 ++loss.energy={{start:5,end:0,shape:linear,until:0.4}}",
     },
     "diagonalization": {
-        "provoked": "experiment=provoke_diagonalization",
+        "provoked": DIAGONAL,
+        "prior that ends": f"{DIAGONAL} ++loss.diagonal_prior={{start:100,end:0,shape:linear,until:0.4}}",
+        "weights 1-1-1": "experiment=demo loss=sdtw loss.diagonal=1",
         "weights 1-1-2": "experiment=demo loss=sdtw",
     },
     "blur": {

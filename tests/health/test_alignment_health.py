@@ -126,6 +126,25 @@ def test_what_follows_the_costs_and_what_follows_the_guess() -> None:
     assert following[StepWeights(), 0.5] > following[StepWeights(diagonal=2), 0.5]
 
 
+def test_a_prior_that_outweighs_sure_costs_is_found() -> None:
+    """A prior belongs to places, not to targets: where it decides, targets that change places move along, however sure the costs are."""
+    targets = torch.eye(6).repeat_interleave(10, dim=0)[None]
+    truth = torch.eye(6).repeat_interleave(torch.tensor([16, 5, 12, 4, 8, 15]), dim=0)[None]
+    cost = 20 * (1 - truth @ targets.mT)
+    distance = (torch.arange(60)[:, None] - torch.arange(60)).abs()[None].float()
+    results = [
+        diagonalization(cost, targets=targets, prior=weight * distance, seed=0, weights=StepWeights(diagonal=2), gamma=1.0)
+        for weight in (0.0, 5.0, 30.0)
+    ]
+    without = diagonalization(cost, targets=targets, seed=0, weights=StepWeights(diagonal=2), gamma=1.0)
+    assert torch.equal(results[0].rewarp_following, without.rewarp_following)
+    assert float(results[0].rewarp_following) < 0.05 < float(results[1].rewarp_following) < 0.95 < float(results[2].rewarp_following)
+    assert float(results[2].neutral_distance_ratio) < 0.2 < float(results[0].neutral_distance_ratio) == 1.0
+    numbers = health_numbers(cost, targets=targets, prior=30.0 * distance, weights=StepWeights(diagonal=2))
+    assert numbers["rewarp_following"] > 0.95
+    assert numbers["diagonal_distance_frames"] < 1.5
+
+
 def test_widths_of_ramps_and_density() -> None:
     for width in (1, 4, 10):
         steps = torch.cat([torch.zeros(5), torch.linspace(0, 1, width + 1), torch.ones(5)])[None, :, None].clamp(1e-6, 1 - 1e-6)
@@ -145,5 +164,7 @@ def test_a_single_target_has_no_following_and_no_spread() -> None:
 def test_targets_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"targets: shape .*Remedy"):
         alignment_health(torch.rand(1, 9, 3), targets=torch.ones(1, 4, 2))
+    with pytest.raises(ValueError, match=r"prior: shape .*Remedy"):
+        health_numbers(torch.rand(1, 9, 3), targets=torch.ones(1, 3, 2), prior=torch.zeros(1, 9, 1))
     with pytest.raises(ValueError, match=r"logits, targets: .*Remedy"):
         activation_health(torch.rand(1, 9, 3), torch.ones(1, 4, 2))

@@ -42,6 +42,16 @@ def test_a_warning_is_written_down_and_changes_nothing(settings: TrainSettings, 
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_a_prior_that_stays_is_part_of_what_is_watched(settings: TrainSettings, tmp_path: Path) -> None:
+    """One that ends is not: numbers are those of the training's end."""
+    for name, prior in {"ends": settings.loss["diagonal_prior"], "stays": 1e4}.items():
+        loss, trainer = {**settings.loss, "diagonal_prior": prior}, replace(settings.trainer, steps=2, validation_interval_steps=2)
+        train(watched(replace(settings, loss=loss, trainer=trainer), "warn"), tmp_path / name)
+    ratios = {name: float(read_curves(tmp_path / name / "metrics.csv")[-1]["health/neutral_distance_ratio"]) for name in ("ends", "stays")}
+    assert ratios["ends"] == 1.0
+    assert ratios["stays"] < 0.5
+
+
 @pytest.mark.usefixtures("always_alarmed")
 def test_an_alarm_may_end_the_run(settings: TrainSettings, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"step 2: collapse: .*Remedy"):

@@ -3,7 +3,8 @@
 A steady performance IS diagonal, so closeness to the diagonal proves nothing. What does:
 
 - **Neutral weights.** Weights 1-1-1 pay for two steps round a corner what 1-1-2 pays for the diagonal through it, so that they pull towards
-  the diagonal. If E leaves the diagonal under 1-1-2, on the same costs, but not under the weights of the training, it was they who held it.
+  the diagonal, and a diagonal prior holds it. If E leaves the diagonal under 1-1-2 and without the prior, on the same costs, but not under
+  what the training aligns with, it was that which held it.
 - **Re-warping.** Stretched targets are spread evenly, which is a guess. Another guess, the same targets spread at random, has to lead to
   the same onsets if the costs say where they are. If the onsets move along with the guess, E follows the guess.
 """
@@ -27,7 +28,7 @@ class Diagonalization(NamedTuple):
     """Numbers about each item of a batch. Shape: all (B,)"""
 
     neutral_distance_ratio: Float[Tensor, " B"]
-    """Distance of E from even timing under the given weights, divided by that under 1-1-2: near 0, the weights hold the diagonal."""
+    """Distance of E from even timing under the given weights and prior, divided by that under 1-1-2 alone: near 0, they hold the diagonal."""
     rewarp_following: Float[Tensor, " B"]
     """How far the onsets move when the targets are re-warped, as a share of how far the guess moved: 0 follows the costs, 1 the guess.
 
@@ -41,6 +42,7 @@ def diagonalization(
     target_counts: Int[Tensor, " B"] | None = None,
     *,
     targets: Float[Tensor, "B M K"],
+    prior: Float[Tensor, "B N M"] | None = None,
     seed: int,
     weights: StepWeights,
     gamma: float,
@@ -48,14 +50,15 @@ def diagonalization(
     """Return what becomes of a batch's alignments under neutral weights, and under targets that are spread at random.
 
     Args:
-        cost: WITHOUT a diagonal prior, which would hold the diagonal by itself.
+        cost: what frames cost with targets, WITHOUT a prior: columns change places with their targets, and a prior stays.
         frame_counts, target_counts: as for `softscribe.alignment.soft_dtw`.
         targets: what the cost compares frames with; rows that repeat their neighbour are one target.
+        prior: what the training adds to the cost for a cell's place alone, whatever the targets.
         seed: decides the new spread.
         weights, gamma: those of the training.
 
     Raises:
-        ValueError: see `soft_dtw`; or targets do not fit the cost.
+        ValueError: see `soft_dtw`; or targets or the prior do not fit the cost.
 
     Costs that know nothing leave everything to the guess; the ratio is that of 1-1-1's narrow ridge to 1-1-2's:
 
@@ -71,15 +74,18 @@ def diagonalization(
     options: dict[str, Any] = {"gamma": gamma, "weights": weights}
     cost, frame_counts, target_counts = counted(cost, frame_counts, target_counts)
     groups = target_groups(cost, target_counts, targets)
+    prior = torch.zeros_like(cost) if prior is None else prior.to(cost)
+    if prior.shape != cost.shape:
+        raise ValueError(f"prior: shape {tuple(prior.shape)} for costs of {tuple(cost.shape)}. Remedy: one number per cell.")
     distances = [
-        alignment_health(cost, frame_counts, target_counts, targets=targets, gamma=gamma, weights=each).diagonal_distance_frames
-        for each in (weights, NEUTRAL)
+        alignment_health(matrix, frame_counts, target_counts, targets=targets, gamma=gamma, weights=each).diagonal_distance_frames
+        for matrix, each in ((cost + prior, weights), (cost, NEUTRAL))
     ]
     source = rewarped_rows(groups, target_counts, np.random.default_rng(seed))
     warped_cost = cost.gather(2, source[:, None].expand(cost.shape))
     onsets = [
         _onsets(matrix, frame_counts, target_counts, rows, options)
-        for matrix, rows in ((cost, groups), (warped_cost, groups.gather(1, source)))
+        for matrix, rows in ((cost + prior, groups), (warped_cost + prior, groups.gather(1, source)))
     ]
     guesses = [_first_rows(rows) / target_counts[:, None] * frame_counts[:, None] for rows in (groups, groups.gather(1, source))]
     present = (torch.arange(int(groups.max()) + 1) <= groups.amax(dim=1, keepdim=True)).double()

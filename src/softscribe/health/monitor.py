@@ -152,6 +152,7 @@ def health_numbers(
     *,
     targets: Shaped[Tensor, "B M K"],
     logits: Float[Tensor, "B N K"] | None = None,
+    prior: Float[Tensor, "B N M"] | None = None,
     gamma: float = 1.0,
     weights: StepWeights = EQUAL_WEIGHTS,
     seed: int = 0,
@@ -159,22 +160,23 @@ def health_numbers(
     """Return all health numbers of a batch by name: means over its items, NaN where no item has one.
 
     Args:
-        cost: without a diagonal prior.
+        cost: what frames cost with targets, without a prior.
         frame_counts, target_counts, gamma, weights: as for `softscribe.alignment.soft_dtw`.
         targets: what the cost compares frames with.
         logits: the network's outputs before the sigmoid; without them the numbers of `ActivationHealth` are missing.
+        prior: what the training adds to the cost for a cell's place alone, whatever the targets, and does not let fade.
         seed: decides the re-warping of `diagonalization`.
 
     Raises:
-        ValueError: see `soft_dtw`; or targets or logits do not fit the cost.
+        ValueError: see `soft_dtw`; or targets, logits or the prior do not fit the cost.
 
     >>> targets = torch.eye(3).repeat_interleave(4, dim=0)[None]
     >>> sorted(health_numbers(20 * (1 - targets @ targets.mT), targets=targets))[:2]
     ['diagonal_distance_frames', 'entry_spread_frames']
     """
     options: dict[str, Any] = {"targets": targets, "gamma": gamma, "weights": weights}
-    parts: list[Any] = [alignment_health(cost, frame_counts, target_counts, **options)]
-    parts.append(diagonalization(cost, frame_counts, target_counts, seed=seed, **options))
+    parts: list[Any] = [diagonalization(cost, frame_counts, target_counts, prior=prior, seed=seed, **options)]
+    parts.append(alignment_health(cost if prior is None else cost + prior.to(cost), frame_counts, target_counts, **options))
     if logits is not None:
         parts.append(activation_health(logits, targets, frame_counts, target_counts))
     return {name: float(torch.nanmean(values)) for part in parts for name, values in part._asdict().items()}

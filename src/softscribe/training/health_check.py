@@ -15,7 +15,7 @@ from softscribe.files import replacing
 from softscribe.health import BEYOND_GOING_BACK, Alarm, HealthMonitor, estimate_time_shift, health_numbers, onset_strength, rises
 from softscribe.models import CONTEXT_FRAMES
 from softscribe.training.data_module import SegmentDataModule
-from softscribe.training.losses import SdtwLoss
+from softscribe.training.losses import SdtwLoss, diagonal_prior_cost
 from softscribe.training.module import TranscriptionModule, step_is_done
 from softscribe.training.segments import collate
 from softscribe.training.settings import HealthSettings
@@ -88,12 +88,15 @@ class HealthCheck(Callback):
             [rises(each[: segment.frame_count].sigmoid().numpy()) for each, segment in zip(logits, segments, strict=True)],
             dataset.features.frames_per_second,
         )
+        cost = bce_cost(logits, batch.targets)
+        prior = diagonal_prior_cost(batch.frame_counts, batch.target_counts, cost.shape[1], cost.shape[2])
         numbers = health_numbers(
-            bce_cost(logits, batch.targets),
+            cost,
             batch.frame_counts,
             batch.target_counts,
             targets=batch.targets,
             logits=logits,
+            prior=module.loss.diagonal_prior.final * prior,
             gamma=module.loss.gamma.final,
             weights=module.loss.weights(),
             seed=trainer.global_step,

@@ -85,9 +85,9 @@ class SdtwLoss:
 
     def __call__(self, logits: Float[Tensor, "B N K"], batch: Batch, progress: float) -> Float[Tensor, ""]:
         cost = bce_cost(logits, batch.targets)
-        prior = self.diagonal_prior(progress) + RELIEF_PRIOR * self.relief
-        if prior > 0:
-            cost = cost + prior * diagonal_prior_cost(batch.frame_counts, batch.target_counts, cost.shape[1], cost.shape[2])
+        weight = self.diagonal_prior(progress) + RELIEF_PRIOR * self.relief
+        if weight > 0:
+            cost = cost + weight * diagonal_prior_cost(batch.frame_counts, batch.target_counts, cost.shape[1], cost.shape[2])
         # Without kernels for its GPU an alignment runs on the CPU; autograd carries the gradient back to the logits' device.
         device = logits.device if logits.device.type == "cpu" or gpu_is_usable() else torch.device("cpu")
         cost, frame_counts, target_counts = (tensor.to(device) for tensor in (cost, batch.frame_counts, batch.target_counts))
