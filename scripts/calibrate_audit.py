@@ -1,9 +1,10 @@
 """How many damaged pairs does the audit find, how many sound ones does it doubt, and does it tell what is wrong?
 
-    python scripts/calibrate_audit.py STORE [--part even|odd] [--seed 0] [--model FOLDER] [--show-evidence]
+    python scripts/calibrate_audit.py STORE [--part even|odd] [--seed 0] [--held-out] [--model FOLDER] [--show-evidence]
 
 Of every tenth pair of a prepared corpus score or recording is damaged, in five ways in turn; in ten rounds every pair comes to it once.
 Sound pairs are judged in the first round. Calibrate on one part (every other recording) and seed, test on the other part of another corpus.
+A model is tried on recordings that it was not trained on; `--held-out` takes the same ones without a model, to compare.
 """
 
 import argparse
@@ -90,13 +91,16 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("--part", choices=("even", "odd"), help="every other recording; without it all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--held-out", action="store_true", help="only recordings of the validation and test splits")
+    parser.add_argument("--model", type=Path, help="judge by its activations; implies --held-out")
     parser.add_argument("--show-evidence", action="store_true", help="print the evidence of every pair that is judged wrongly")
     options = parser.parse_args()
     store = open_store(options.store)
     recordings = store.recordings()
     if options.part:
         recordings = recordings[("even", "odd").index(options.part) :: 2]
+    if options.held_out or options.model:
+        recordings = [prepared for prepared in recordings if prepared.recording.split != "train"]
     activations_of = None
     if options.model:
         model, card = load_model(options.model)
