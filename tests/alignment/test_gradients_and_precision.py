@@ -134,6 +134,29 @@ def test_the_classical_case_in_single_precision(sizes, weights, gamma, scale, se
         assert (gradient[item, :, targets:] == 0).all()
 
 
+@pytest.mark.parametrize("shape", [(1, 20_000, 5), (1, 5, 20_000), (1, 20_000, 16)])
+def test_thousands_of_equally_good_frames_for_a_few_targets(shape):
+    """Here rounding goes all one way; a second item, which is not so thin, changes nothing."""
+    cost = torch.full(shape, 8.3)
+    losses, gradient = gradients(cost)
+    wanted_losses, wanted = gradients(cost.double())
+    assert (gradient - wanted).abs().max() < 1e-5
+    torch.testing.assert_close(losses.double(), wanted_losses, atol=0, rtol=1e-6)
+    counts = [torch.tensor([size, min(size, 30)]) for size in shape[1:]]
+    together = gradients(cost.expand(2, -1, -1), *counts)
+    assert torch.equal(together[0][:1], losses)
+    assert torch.equal(together[1][:1], gradient)
+
+
+@pytest.mark.parametrize("weights", [StepWeights(horizontal=math.inf), StepWeights(vertical=math.inf, diagonal=2)], ids=str)
+def test_the_only_path_costs_what_it_costs_however_high_the_temperature(weights):
+    cost = random_costs(2, 300, 300, seed=5).float()
+    losses = soft_dtw(cost, gamma=1e6, weights=weights)
+    diagonal = cost.double().diagonal(dim1=1, dim2=2)
+    expected = diagonal[:, 0] + weights.diagonal * diagonal[:, 1:].sum(dim=1)
+    torch.testing.assert_close(losses.double(), expected, atol=1e-3, rtol=1e-6)
+
+
 def test_a_neighbour_beyond_the_range_of_the_fast_kernel_changes_nothing():
     cost = random_costs(2, 50, 40, seed=1).float()
     cost[1] = 1e30

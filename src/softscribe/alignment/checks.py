@@ -22,7 +22,7 @@ def checked_counts(cost: Tensor, frame_counts: Tensor | None, target_counts: Ten
     """
     check_tensors(cost=(cost, "B N M", FLOATING))
     if cost.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"cost: on {cost.device}, where no kernel runs. Remedy: cost.cpu(); the gradient finds its way back.")
+        raise ValueError(f"cost: on {cost.device}, where no kernel runs. Remedy: a CPU or an NVIDIA GPU; the gradient finds its way back.")
     return (
         checked_count("frame_counts", frame_counts, "cost", cost, cost.shape[1]),
         checked_count("target_counts", target_counts, "cost", cost, cost.shape[2]),
@@ -34,14 +34,14 @@ def checked_count(name: str, counts: Tensor | None, owner: str, values: Tensor, 
 
     >>> checked_count("frame_counts", torch.tensor([2.0]), "x", torch.zeros(1, 5, 3), 5)
     Traceback (most recent call last):
-    ValueError: frame_counts: torch.float32 does not count. Remedy: an integer type.
+    ValueError: frame_counts: torch.float32 does not count. Remedy: frame_counts.to(torch.int64).
     """
     if counts is None:
         return torch.full((len(values),), limit, dtype=torch.int64, device=values.device)
     if not isinstance(counts, Tensor):
         raise ValueError(f"{name}: a {type(counts).__name__}. Remedy: torch.as_tensor({name}).")
     if counts.dtype not in INTEGER:
-        raise ValueError(f"{name}: {counts.dtype} does not count. Remedy: an integer type.")
+        raise ValueError(f"{name}: {counts.dtype} does not count. Remedy: {name}.to(torch.int64).")
     if counts.shape != (len(values),):
         raise ValueError(
             f"{name}: shape {tuple(counts.shape)}, but the {owner} has {len(values)} items. Remedy: one count per item, ({len(values)},)."

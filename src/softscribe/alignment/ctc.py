@@ -69,6 +69,8 @@ def ctc_loss(
         ValueError: an argument has the wrong type, shape, device or range, a log-probability that is needed is not finite, or an item has
             too few frames for its labels.
 
+    Source: A. Graves et al., "Connectionist temporal classification", ICML 2006.
+
     One label in two frames is emitted as (blank, label), (label, blank) or (label, label):
 
     >>> ctc_loss(torch.tensor([[[0.6, 0.4], [0.5, 0.5]]]).log(), torch.tensor([[1]])).neg().exp()

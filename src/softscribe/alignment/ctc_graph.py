@@ -59,6 +59,8 @@ def ctc_graph(
     Raises:
         ValueError: an argument is no tensor of its type, shapes or devices do not fit, or a count or weight is out of range.
 
+    Source: J. Zeitler, M. Mueller, "A unified perspective on CTC and SDTW using differentiable DTW", 2025.
+
     The most likely path, as states (0: blank, 1: the label, 2: blank):
 
     >>> from softscribe.alignment import hard_path

@@ -72,6 +72,8 @@ def soft_dtw_divergence(
             `soft_dtw` and the cost refuse. Whether vectors are finite, and a cost symmetric and 0 between equals, is looked at on a GPU
             only if `validate`.
 
+    Source: M. Blondel, A. Mensch, J.-P. Vert, "Differentiable divergences between time series", AISTATS 2021.
+
     >>> x, y = torch.tensor([[[0.0], [1.0], [3.0]]]), torch.tensor([[[0.0], [3.0]]])
     >>> soft_dtw_divergence(x, y), soft_dtw_divergence(y, y)
     (tensor([1.2316]), tensor([0.]))

@@ -54,6 +54,8 @@ def equivalent_targets(gradient: Float[Tensor, "B N M"], targets: Shaped[Tensor,
         ValueError: an argument is no tensor of its type, or shapes or devices do not fit; on a CPU also if the gradient has negative values
             (that of operator "smooth" has), infinity or NaN, or a target with a gradient is not finite.
 
+    Source: "Reformulating soft dynamic time warping", ISMIR 2025.
+
     >>> from softscribe.alignment import align
     >>> cost = torch.tensor([[[0.0, 9.0], [2.0, 2.0], [9.0, 0.0]]])
     >>> targets, weights = equivalent_targets(align(cost).gradient, torch.tensor([[[1, 0], [0, 1]]]))

@@ -80,6 +80,8 @@ def soft_dtw(
         ValueError: an argument has the wrong type, shape or device; a cost that is not padding is not finite; a count or gamma is out of
             range; or an item has no admissible path. The text names argument, item and remedy.
 
+    Source: M. Cuturi, M. Blondel, "Soft-DTW", ICML 2017; for weights and operators see the head of `soft_dtw.py`.
+
     >>> cost = torch.tensor([[[0.0, 2.0], [2.0, 1.0]]], requires_grad=True)
     >>> losses = soft_dtw(cost, gamma=0.1)
     >>> losses

@@ -28,7 +28,7 @@ class Diagonalization(NamedTuple):
     """Numbers about each item of a batch. Shape: all (B,)"""
 
     neutral_distance_ratio: Float[Tensor, " B"]
-    """Distance of E from even timing under the given weights and prior, divided by that under 1-1-2 alone: near 0, they hold the diagonal."""
+    """Distance of E from even timing under the given weights and prior, divided by that under 1-1-2 alone: near 0, these hold it."""
     rewarp_following: Float[Tensor, " B"]
     """How far the onsets move when the targets are re-warped, as a share of how far the guess moved: 0 follows the costs, 1 the guess.
 

@@ -21,7 +21,7 @@ def cell_index(strides: np.ndarray, item: int, n: int, m: int) -> int:
 
 @njit(**OPTIONS)
 def fill_from_cells(steps: StepArrays, row: int, item: int, t: int, low: int, filled: np.ndarray) -> None:
-    """Do the same for as many frames of anti-diagonal t as there is room for, from `low` on."""
+    """Copy what cells of anti-diagonal t have been given, from frame `low` on, as many as there is room for."""
     strides = steps.cell_strides[row]
     first, advance = cell_index(strides, item, low, t - low), strides[2] - strides[3]
     for i in range(len(filled)):
