@@ -60,7 +60,7 @@ def test_costs_that_are_no_numbers(function, dtype, bad):
         ((COST.to(torch.float8_e4m3fn),), "cost: torch.float8_e4m3fn.*Remedy"),
         ((COST.long(),), r"cost: torch.int64.*Remedy: cost.to\(torch.float32\)"),
         ((COST * 1j,), "cost: torch.complex64.*Remedy"),
-        ((COST.to("meta"),), "cost: on meta.*Remedy: a CPU or"),
+        ((COST.to("meta"),), "cost: on meta.*Remedy: move it to a CPU"),
         ((COST[0],), r"cost: shape \(5, 4\).*Remedy: \(B, N, M\)"),
         ((COST[:, :0],), r"cost: shape \(2, 0, 4\).*Remedy.*only B may be 0"),
         ((COST[:, :, :0],), r"cost: shape \(2, 5, 0\).*Remedy.*only B may be 0"),

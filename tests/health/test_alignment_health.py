@@ -164,7 +164,8 @@ def test_a_single_target_has_no_following_and_no_spread() -> None:
 def test_targets_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"targets: shape .*Remedy"):
         alignment_health(torch.rand(1, 9, 3), targets=torch.ones(1, 4, 2))
-    with pytest.raises(ValueError, match=r"prior: shape .*Remedy"):
-        health_numbers(torch.rand(1, 9, 3), targets=torch.ones(1, 3, 2), prior=torch.zeros(1, 9, 1))
+    for prior in (torch.zeros(1, 9, 1), 5.0):
+        with pytest.raises(ValueError, match=r"prior: (shape|5.0) .*Remedy"):
+            health_numbers(torch.rand(1, 9, 3), targets=torch.ones(1, 3, 2), prior=prior)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"logits, targets: .*Remedy"):
         activation_health(torch.rand(1, 9, 3), torch.ones(1, 4, 2))

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from softscribe.errors import InputError
-from softscribe.health import HealthMonitor, Limit
+from softscribe.health import BEYOND_GOING_BACK, HealthMonitor, Limit
 from softscribe.report import read_curves
 from softscribe.training import TrainSettings, health_check, train
 from softscribe.training.health_check import HealthCheck, read_alarms
@@ -68,13 +68,17 @@ def test_an_alarm_may_lead_back_so_many_times_and_no_more(settings: TrainSetting
     assert actions[2:] == ["the run ends"]
 
 
-def test_a_shift_leads_nowhere_back(settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Earlier weights would shift again: the run goes on as if it were only warned, and its weights stay those to go back to."""
-    monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor((replace(NEVER_KEPT[0], alarm="shift"),), patience=1))
+def test_what_earlier_weights_do_not_help_leads_nowhere_back(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run goes on as if it were only warned, and its weights stay those to go back to."""
+    names = sorted(BEYOND_GOING_BACK)
+    limits = tuple(replace(NEVER_KEPT[0], alarm=name) for name in names)
+    monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor(limits, patience=1))
     for policy in ("act", "ignore"):
         train(watched(settings, policy, actions_at_most=1), tmp_path / policy)
-    (alarm,) = read_alarms(tmp_path / "act" / "alarms.jsonl")
-    assert (alarm["name"], alarm["action"]) == ("shift", "none")
+    alarms = read_alarms(tmp_path / "act" / "alarms.jsonl")
+    assert [(alarm["name"], alarm["action"]) for alarm in alarms] == [("diagonalization", "none"), ("shift", "none")]
     weights = [load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("act", "ignore")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 

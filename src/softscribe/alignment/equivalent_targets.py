@@ -54,7 +54,7 @@ def equivalent_targets(gradient: Float[Tensor, "B N M"], targets: Shaped[Tensor,
         ValueError: an argument is no tensor of its type, or shapes or devices do not fit; on a CPU also if the gradient has negative values
             (that of operator "smooth" has), infinity or NaN, or a target with a gradient is not finite.
 
-    Source: "Reformulating soft dynamic time warping", ISMIR 2025.
+    Source: "Reformulating soft dynamic time warping", ISMIR 2025; see the head of this file.
 
     >>> from softscribe.alignment import align
     >>> cost = torch.tensor([[[0.0, 9.0], [2.0, 2.0], [9.0, 0.0]]])

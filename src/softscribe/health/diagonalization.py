@@ -74,9 +74,12 @@ def diagonalization(
     options: dict[str, Any] = {"gamma": gamma, "weights": weights}
     cost, frame_counts, target_counts = counted(cost, frame_counts, target_counts)
     groups = target_groups(cost, target_counts, targets)
-    prior = torch.zeros_like(cost) if prior is None else prior.to(cost)
-    if prior.shape != cost.shape:
-        raise ValueError(f"prior: shape {tuple(prior.shape)} for costs of {tuple(cost.shape)}. Remedy: one number per cell.")
+    if prior is None:
+        prior = torch.zeros_like(cost)
+    if not isinstance(prior, Tensor) or prior.shape != cost.shape:
+        given = f"shape {tuple(prior.shape)}" if isinstance(prior, Tensor) else repr(prior)
+        raise ValueError(f"prior: {given} for costs of {tuple(cost.shape)}. Remedy: a tensor with a number per cell.")
+    prior = prior.to(cost)
     distances = [
         alignment_health(matrix, frame_counts, target_counts, targets=targets, gamma=gamma, weights=each).diagonal_distance_frames
         for matrix, each in ((cost + prior, weights), (cost, NEUTRAL))

@@ -8,7 +8,8 @@ A training loop of any kind measures now and then, and asks:
     for alarm in monitor.observe(numbers, progress=step / steps):
         print(alarm)
 
-Use costs without a diagonal prior and the temperature that training ends with, so that numbers can be compared over a whole run.
+Take the temperature, weights and prior that training ends with, so that numbers can be compared over a whole run: the prior apart from the
+cost, as `prior`, and none if it fades.
 """
 
 import math
@@ -84,8 +85,9 @@ REMEDIES = {
     "shift": "time_shift=compensate takes it back after training; model=mcnn_short or an energy loss (loss.energy) keeps it small",
 }
 
-BEYOND_GOING_BACK = frozenset({"shift"})
-"""Alarms that earlier weights with a higher gamma and prior do not help: a shift comes again, and is taken back after training."""
+BEYOND_GOING_BACK = frozenset({"shift", "diagonalization"})
+"""Alarms that earlier weights with a higher gamma and prior do not help: a shift comes again, and is taken back after training; a diagonal
+is what gamma and prior would pull towards even more."""
 
 
 class HealthMonitor:
