@@ -22,9 +22,7 @@ def checked_counts(cost: Tensor, frame_counts: Tensor | None, target_counts: Ten
     """
     check_tensors(cost=(cost, "B N M", FLOATING))
     if cost.device.type not in ("cpu", "cuda"):
-        raise ValueError(
-            f"cost: on {cost.device}, where no kernel runs. Remedy: move it to a CPU or a GPU; the gradient finds its way."
-        )
+        raise ValueError(f"cost: on {cost.device}, where no kernel runs. Remedy: move it to a CPU or a GPU; the gradient finds its way.")
     return (
         checked_count("frame_counts", frame_counts, "cost", cost, cost.shape[1]),
         checked_count("target_counts", target_counts, "cost", cost, cost.shape[2]),
