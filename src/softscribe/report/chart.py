@@ -99,6 +99,8 @@ def make_chart(title: str, curves: Mapping[str, Curve], last_step: int, alarms: 
     >>> chart = make_chart("loss", {"train": ([0, 10], [2.0, 1.0])}, last_step=10)
     >>> chart.summary
     'loss. train: 2 at first, 1 at last (step 10), lowest 1 at step 10, highest 2 at step 0.'
+    >>> [label for _, label in make_chart("diagonal prior", {"train": ([0, 10], [0.0, 0.0])}, last_step=10).y_ticks]
+    ['-1', '-0.5', '0', '0.5', '1']
     """
     finite = [value for _, values in curves.values() for value in values if math.isfinite(value)]
     lowest, highest = (min(finite), max(finite)) if finite else (0.0, 1.0)
@@ -143,7 +145,7 @@ class _LinearScale:
     def __init__(self, lowest: float, highest: float) -> None:
         middle, half = lowest / 2 + highest / 2, highest / 2 - lowest / 2
         # A constant curve runs through the middle; halves, since the difference of two huge numbers may overflow.
-        self.half = half if half > 1e-9 * abs(middle) else max(abs(middle) / 10, 1e-12)
+        self.half = half if half > 1e-9 * abs(middle) else abs(middle) / 10 or 1.0
         self.lowest, self.highest = middle - self.half, middle + self.half
 
     def y(self, value: float) -> float:
