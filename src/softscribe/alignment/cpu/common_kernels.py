@@ -1,199 +1,134 @@
 """The CPU's common kernel: any steps, boundaries and minimum operator, in float64 and in units of gamma.
 
 One item after another in each thread, the items of a batch in parallel, each along its anti-diagonals n + m = t. The cells of one do not
-depend on each other, so the loops over them, innermost everywhere, keep the processor busy. Kept of the way forward are the steps'
-probabilities alone, in the type of the cost: 4 bytes per cell and step in float32, for the items in progress. The way back then needs
-no exponentials. In memory an anti-diagonal's cells stand side by side, by frame. The loops over them are small functions of whole arrays:
-of an index that starts at 0 the compiler knows that it is not negative, and so uses vector registers.
+depend on each other, so the loops over them, innermost everywhere, keep the processor busy. Of the way forward the steps' probabilities
+are kept, in the type of the cost, for the items in progress, so that the way back needs no exponentials; if they take more than 12 bytes
+per cell then D alone, 8 bytes, and the way back computes them anew. In memory an anti-diagonal's cells stand side by side, by frame.
 """
 
 import numpy as np
 from numba import njit, prange
 
 from softscribe.alignment.boundaries import BoundaryArrays
+from softscribe.alignment.cpu.arrival_kernels import (
+    Item,
+    Kept,
+    accumulated_place,
+    destinations,
+    fill_steps,
+    first_and_count,
+    lines_of,
+    place,
+    recall,
+    weigh_arrivals,
+)
 from softscribe.alignment.cpu.operator_kernels import OPTIONS, information, weigh_all
-from softscribe.alignment.cpu.step_kernels import factors_and_costs
 from softscribe.alignment.steps import StepArrays
 
-
-@njit(**OPTIONS)
-def arrive(before: np.ndarray, scaled: np.ndarray, factors: np.ndarray, costs: np.ndarray, arrivals: np.ndarray) -> None:
-    """Fill in what paths cost that arrive from the cells before by one step. Shape: all (cells,)"""
-    for i in range(len(arrivals)):
-        arrivals[i] = before[i] + (factors[i] * scaled[i] + costs[i])
+PROBABILITY_BYTES = 12
+"""Per cell, up to which probabilities are kept: three steps in float32. With the lines of the anti-diagonals it stays below 16."""
 
 
 @njit(**OPTIONS)
-def add_to(totals: np.ndarray, probabilities: np.ndarray) -> None:
-    for i in range(len(totals)):
-        totals[i] += np.float64(probabilities[i])
-
-
-@njit(**OPTIONS)
-def part(here: np.ndarray, totals: np.ndarray) -> None:
-    """Replace totals of probabilities by what these have to be multiplied with, to share out what passes here, no more and no less.
-
-    Else what rounding to float32 adds to or takes from them adds up along a path, to more than 1e-5 within thousands of cells.
-    """
-    for i in range(len(here)):
-        totals[i] = here[i] / totals[i] if totals[i] > 0 else 0.0
-
-
-@njit(**OPTIONS)
-def hand_back(shared: np.ndarray, probabilities: np.ndarray, factors: np.ndarray, before: np.ndarray, weights: np.ndarray) -> None:
+def hand_back(here: np.ndarray, probabilities: np.ndarray, factors: np.ndarray, before: np.ndarray, weights: np.ndarray) -> None:
     """Hand probabilities of passing back by one step to the cells before. Shape: all (cells,)"""
-    for i in range(len(shared)):
-        used = shared[i] * np.float64(probabilities[i])
+    for i in range(len(here)):
+        used = here[i] * probabilities[i]
         before[i] += used
         weights[i] += used * factors[i]
 
 
 @njit(**OPTIONS)
-def forward_item(
-    cost: np.ndarray,
-    item: int,
-    frames: int,
-    targets: int,
-    gamma: float,
-    operator: int,
-    steps: StepArrays,
-    starts: BoundaryArrays,
-    ends: BoundaryArrays,
-    probabilities: np.ndarray,
-    keep_probabilities: bool,
-    start_probabilities: np.ndarray,
-    end_probabilities: np.ndarray,
-) -> float:
-    """Return an item's alignment cost in units of gamma, infinite if it has no path; fill the probabilities.
-
-    Shape: cost (>= frames, >= targets); probabilities (S, frames x targets, one anti-diagonal after the other): that a path through the
-    cell came by that step; start_probabilities (start cells of the item,): that it started there; end_probabilities
-    (end cells of the item,)
-    """
-    step_count = len(steps.frames)
-    depth = np.max(steps.frames + steps.targets) + 1
-    accumulated = np.empty((depth, frames))  # D of the last anti-diagonals; only cells of the matrix are looked up
-    arrivals = np.empty((step_count + 1, frames))  # by each step, and by starting here
-    scaled, factors, costs = np.empty(frames), np.empty(frames), np.empty(frames)
-    first_end = ends.offsets[item]
-    end_values = np.empty((ends.offsets[item + 1] - first_end, 1))
-    first_start = starts.offsets[item]
-    start, end, position = first_start, first_end, 0
-    for t in range(frames + targets - 1):
-        first, cells = max(0, t - targets + 1), min(frames - 1, t) + 1 - max(0, t - targets + 1)
-        for i in range(cells):
-            scaled[i] = np.float64(cost[first + i, t - first - i]) / gamma
-        arrivals[:, :cells] = np.inf
-        rows = step_count
-        for s in range(step_count):
-            frame_step, target_step = steps.frames[s], steps.targets[s]
-            low, high = max(first, frame_step), min(first + cells, t - target_step + 1)
-            if low < high:
-                before = accumulated[(t - frame_step - target_step) % depth, low - frame_step : high - frame_step]
-                factors_and_costs(steps, s, item, t, low, gamma, factors[: high - low], costs[: high - low])
-                arrive(before, scaled[low - first :], factors, costs, arrivals[s, low - first : high - first])
+def forward_item(item: Item, kept: Kept) -> float:
+    """Return an item's alignment cost in units of gamma, infinite if it has no path; fill what is to be kept."""
+    lines = lines_of(item)
+    starts, ends = item.starts, item.ends
+    first_start, first_end = starts.offsets[item.batch_index], ends.offsets[item.batch_index]
+    end_values = np.empty((len(kept.end_probabilities), 1))
+    start, end = first_start, first_end
+    for t in range(item.frames + item.targets - 1):
+        first, cells = first_and_count(item, t)
         begin = start
-        while start < starts.offsets[item + 1] and starts.frames[start] + starts.targets[start] == t:
-            i = starts.frames[start] - first
-            arrivals[step_count, i] = starts.weights[start] * scaled[i] + starts.costs[start] / gamma
-            rows = step_count + 1
+        while start < starts.offsets[item.batch_index + 1] and starts.frames[start] + starts.targets[start] == t:
             start += 1
-        here = accumulated[t % depth, first : first + cells]
-        weigh_all(arrivals, rows, cells, operator, here)
+        here = kept.accumulated[accumulated_place(item, kept, t) + first :][:cells]
+        fill_steps(item, t, lines)
+        weigh_arrivals(item, t, begin, start, kept, lines, here)
         for k in range(begin, start):
-            start_probabilities[k - first_start] = arrivals[step_count, starts.frames[k] - first]
-        if keep_probabilities:
-            for s in range(step_count):
-                probabilities[s, position : position + cells] = arrivals[s, :cells]
-        position += cells
-        while end < ends.offsets[item + 1] and ends.frames[end] + ends.targets[end] == t:
+            kept.start_probabilities[k - first_start] = lines.arrivals[len(item.steps.frames), starts.frames[k] - first]
+        if kept.probabilities.size:
+            position = place(item, t) + first
+            for s in range(len(item.steps.frames)):
+                kept.probabilities[s, position : position + cells] = lines.arrivals[s, :cells]
+        while end < ends.offsets[item.batch_index + 1] and ends.frames[end] + ends.targets[end] == t:
             i = ends.frames[end] - first
-            end_values[end - first_end, 0] = here[i] + (ends.weights[end] * scaled[i] + ends.costs[end] / gamma)
+            end_values[end - first_end, 0] = here[i] + (ends.weights[end] * lines.scaled[i] + ends.costs[end] / item.gamma)
             end += 1
-    value = np.empty(1)
-    weigh_all(end_values, len(end_values), 1, operator, value)
-    end_probabilities[:] = end_values[:, 0]
+    value = np.full(1, np.inf)
+    if len(end_values):
+        weigh_all(end_values, len(end_values), 1, item.operator, value)
+        kept.end_probabilities[:] = end_values[:, 0]
     return float(value[0])
 
 
 @njit(**OPTIONS)
-def backward_item(
-    cost: np.ndarray,
-    item: int,
-    frames: int,
-    targets: int,
-    steps: StepArrays,
-    starts: BoundaryArrays,
-    ends: BoundaryArrays,
-    probabilities: np.ndarray,
-    start_probabilities: np.ndarray,
-    end_probabilities: np.ndarray,
-    gradient: np.ndarray,
-    expected: np.ndarray,
-    keep_statistics: bool,
-) -> tuple[float, float]:
+def backward_item(item: Item, kept: Kept, gradient: np.ndarray, expected: np.ndarray, keep_statistics: bool) -> tuple[float, float]:
     """Fill `gradient` (H) and, if statistics are wanted, `expected` (E), and return expected path cost and path entropy (nats).
 
     Read backwards a path is a Markov chain: from a cell it goes on to the cells before, or ends, with the probabilities of the way
     forward. So E flows from the ends to the starts, and the entropy is the sum over all cells of E times that of the cell's own choice.
 
-    Shape: cost, gradient (>= frames, >= targets); expected likewise if it is wanted; the others as in `forward_item`
+    Shape: gradient (>= frames, >= targets); expected likewise if it is wanted
     """
-    step_count = len(steps.frames)
-    depth = np.max(steps.frames + steps.targets) + 1
-    passing = np.zeros((depth, frames))  # E of `depth` anti-diagonals
-    weights, shared = np.empty(frames), np.empty(frames)  # mean weight times E, E in units of the probabilities' total
-    factors, costs = np.empty(frames), np.empty(frames)
-    start, end = starts.offsets[item + 1] - 1, ends.offsets[item + 1] - 1
+    lines = lines_of(item)
+    steps, starts, ends = item.steps, item.starts, item.ends
+    passing = np.zeros((item.depth, item.frames))  # E of `depth` anti-diagonals
+    weights, totals = np.empty(item.frames), np.empty(item.frames)  # weights: mean weight times E
+    start, end = starts.offsets[item.batch_index + 1], ends.offsets[item.batch_index + 1] - 1
     path_cost = entropy = 0.0
-    position = frames * targets
-    for t in range(frames + targets - 2, -1, -1):
-        first, cells = max(0, t - targets + 1), min(frames - 1, t) + 1 - max(0, t - targets + 1)
-        position -= cells
-        here = passing[t % depth, first : first + cells]
+    for t in range(item.frames + item.targets - 2, -1, -1):
+        first, cells = first_and_count(item, t)
+        here = passing[t % item.depth, first : first + cells]
         weights[:cells] = 0.0
-        while end >= ends.offsets[item] and ends.frames[end] + ends.targets[end] == t:
-            i, probability = ends.frames[end] - first, end_probabilities[end - ends.offsets[item]]
+        while end >= ends.offsets[item.batch_index] and ends.frames[end] + ends.targets[end] == t:
+            i, probability = ends.frames[end] - first, kept.end_probabilities[end - ends.offsets[item.batch_index]]
             here[i] += probability
             weights[i] = probability * ends.weights[end]
             path_cost += probability * ends.costs[end]
             entropy += information(probability)
             end -= 1
-        shared[:cells] = 0.0
-        for s in range(step_count):
-            add_to(shared[:cells], probabilities[s, position : position + cells])
-        last_start = start
-        while start >= starts.offsets[item] and starts.frames[start] + starts.targets[start] == t:
-            shared[starts.frames[start] - first] += start_probabilities[start - starts.offsets[item]]
+        stop_start = start
+        while start > starts.offsets[item.batch_index] and starts.frames[start - 1] + starts.targets[start - 1] == t:
             start -= 1
-        part(here, shared)
-        for s in range(step_count):
-            frame_step, target_step = steps.frames[s], steps.targets[s]
-            low, high = max(first, frame_step), min(first + cells, t - target_step + 1)
+        fill_steps(item, t, lines)
+        if kept.all_accumulated:
+            weigh_arrivals(item, t, start, stop_start, kept, lines, totals[:cells])
+        else:
+            recall(item, t, start, stop_start, kept, lines, totals[:cells])
+        for s in range(len(steps.frames)):
+            low, high = destinations(item, s, t)
             if low >= high:
                 continue
             begin, stop = low - first, high - first
-            before = passing[(t - frame_step - target_step) % depth, low - frame_step : high - frame_step]
-            chosen = probabilities[s, position + begin : position + stop]
-            factors_and_costs(steps, s, item, t, low, 1.0, factors[: high - low], costs[: high - low])
-            hand_back(shared[begin:stop], chosen, factors, before, weights[begin:stop])
+            before = passing[(t - steps.frames[s] - steps.targets[s]) % item.depth, low - steps.frames[s] : high - steps.frames[s]]
+            probabilities = lines.arrivals[s, begin:stop]
+            hand_back(here[begin:stop], probabilities, lines.factors[s], before, weights[begin:stop])
             if keep_statistics:
                 for i in range(high - low):
-                    probability = np.float64(chosen[i])
-                    if probability != 0:
-                        path_cost += here[begin + i] * probability * costs[i]
-                        entropy += here[begin + i] * information(probability)
-        for k in range(start + 1, last_start + 1):
-            i, probability = starts.frames[k] - first, start_probabilities[k - starts.offsets[item]]
-            started = shared[i] * probability
-            weights[i] += started * starts.weights[k]
-            path_cost += started * starts.costs[k]
+                    if probabilities[i] != 0:
+                        path_cost += here[begin + i] * probabilities[i] * lines.costs[s, i] * item.gamma
+                        entropy += here[begin + i] * information(probabilities[i])
+        for k in range(start, stop_start):
+            i = starts.frames[k] - first
+            probability = lines.arrivals[len(steps.frames), i]
+            weights[i] += here[i] * probability * starts.weights[k]
+            path_cost += here[i] * probability * starts.costs[k]
             entropy += here[i] * information(probability)
         for i in range(cells):
             gradient[first + i, t - first - i] = weights[i]
         if keep_statistics:
             for i in range(cells):
-                path_cost += weights[i] * np.float64(cost[first + i, t - first - i])
+                path_cost += weights[i] * np.float64(item.cost[first + i, t - first - i])
                 expected[first + i, t - first - i] = here[i]
         here[:] = 0.0
     return path_cost, entropy
@@ -224,39 +159,18 @@ def align_batch(
     (B,) float64
     """
     keep_gradient, keep_statistics = gradient.size > 0, expected.size > 0
+    step_count, depth = len(steps.frames), np.max(steps.frames + steps.targets) + 1
+    keep_probabilities = keep_gradient and step_count * cost.itemsize <= PROBABILITY_BYTES
     for b in prange(len(cost)):
-        frames, targets = frame_counts[b], target_counts[b]
-        probabilities = np.empty((len(steps.frames), frames * targets if keep_gradient else 0), cost.dtype)
-        start_probabilities = np.zeros(starts.offsets[b + 1] - starts.offsets[b])
-        end_probabilities = np.empty(ends.offsets[b + 1] - ends.offsets[b])
-        losses[b] = gamma * forward_item(
-            cost[b],
-            b,
-            frames,
-            targets,
-            gamma,
-            operator,
-            steps,
-            starts,
-            ends,
-            probabilities,
-            keep_gradient,
-            start_probabilities,
-            end_probabilities,
+        item = Item(b, cost[b], frame_counts[b], target_counts[b], gamma, operator, steps, starts, ends, depth)
+        all_accumulated = keep_gradient and not keep_probabilities
+        kept = Kept(
+            np.empty(item.frames * (item.targets if all_accumulated else depth)),
+            all_accumulated,
+            np.empty((step_count, item.frames * item.targets if keep_probabilities else 0), cost.dtype),
+            np.zeros(starts.offsets[b + 1] - starts.offsets[b]),
+            np.empty(ends.offsets[b + 1] - ends.offsets[b]),
         )
+        losses[b] = gamma * forward_item(item, kept)
         if keep_gradient and losses[b] < np.inf:
-            path_costs[b], entropies[b] = backward_item(
-                cost[b],
-                b,
-                frames,
-                targets,
-                steps,
-                starts,
-                ends,
-                probabilities,
-                start_probabilities,
-                end_probabilities,
-                gradient[b],
-                expected[b],
-                keep_statistics,
-            )
+            path_costs[b], entropies[b] = backward_item(item, kept, gradient[b], expected[b], keep_statistics)

@@ -14,6 +14,7 @@ SOFT, HARD, SPARSE, SMOOTH = (OPERATORS.index(name) for name in ("soft", "hard",
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 # exp(-80) = 2e-35 is nothing beside 1 in float64, and yet not denormal (that is: slow) in float32.
 NEGLIGIBLE_EXCESS = 80.0
+SQUARE_ROOT_OF_2 = math.sqrt(2)
 LN_2 = math.log(2)
 LN_2_HIGH = round(LN_2 * 2**32) / 2**32  # few enough bits for exact products with small integers
 LN_2_LOW = LN_2 - LN_2_HIGH
@@ -30,20 +31,14 @@ def weigh_all(arguments: np.ndarray, rows: int, columns: int, operator: int, min
         lower(minima, arguments[s, :columns])
     if operator == SOFT:
         soften(arguments, rows, columns, minima)
-        return
-    if operator == SMOOTH:
+    elif operator == SPARSE:
+        project(arguments, rows, columns, minima)
+    elif operator == SMOOTH:
         average(arguments, rows, columns, minima)
-        return
-    if operator == HARD:
+    else:
         still_open = np.ones(columns)
         for s in range(rows):
             choose(arguments[s, :columns], minima, still_open)
-        return
-    for column in range(columns):
-        if minima[column] == np.inf:
-            arguments[:rows, column] = 0.0
-        else:
-            minima[column] += project(arguments, rows, column, minima[column])
 
 
 @njit(**OPTIONS)
@@ -77,10 +72,30 @@ def soften(arguments: np.ndarray, rows: int, columns: int, minima: np.ndarray) -
     for s in range(rows):
         add_exponentials(arguments[s, :columns], minima, totals)
     for i in range(columns):
-        minima[i] -= math.log(totals[i]) if totals[i] > 0 else 0.0
-        totals[i] = 1 / totals[i] if totals[i] > 0 else 0.0
+        minima[i] -= logarithm(max(totals[i], 1.0))  # less than 1 if all arguments are infinite
+    invert(totals)
     for s in range(rows):
         scale(arguments[s, :columns], totals)
+
+
+@njit(**OPTIONS)
+def logarithm(number: float) -> float:
+    """Return ln of a normal number >= 1, to 2e-16.
+
+    With number = 2^k f, f in [sqrt(1/2), sqrt(2)], it is k ln 2 + 2 artanh((f - 1) / (f + 1)), by the latter's series. As `exponential`
+    without branch or call.
+    """
+    bits = np.float64(number).view(np.int64)
+    k = np.int32(bits >> 52) - np.int32(1023)
+    mantissa = np.int64((bits & ((1 << 52) - 1)) | (1023 << 52)).view(np.float64)
+    is_upper = mantissa > SQUARE_ROOT_OF_2
+    f = 0.5 * mantissa if is_upper else mantissa
+    k = k + np.int32(1) if is_upper else k
+    s = (f - 1) / (f + 1)
+    z = s * s
+    high = (1 / 11) + z * ((1 / 13) + z * ((1 / 15) + z * ((1 / 17) + z * (1 / 19))))
+    series = 1 + z * ((1 / 3) + z * ((1 / 5) + z * ((1 / 7) + z * ((1 / 9) + z * high))))
+    return np.float64(k) * LN_2_HIGH + (2 * s * series + np.float64(k) * LN_2_LOW)
 
 
 @njit(**OPTIONS)
@@ -90,6 +105,13 @@ def add_exponentials(arguments: np.ndarray, minima: np.ndarray, totals: np.ndarr
         weight = exponential(arguments[i] - minima[i])
         arguments[i] = weight
         totals[i] += weight
+
+
+@njit(**OPTIONS)
+def invert(totals: np.ndarray) -> None:
+    """Replace totals by what to multiply with so that they become 1. 0, of nothing at all, stays."""
+    for i in range(len(totals)):
+        totals[i] = 1 / totals[i] if totals[i] > 0 else 0.0
 
 
 @njit(**OPTIONS)
@@ -105,9 +127,8 @@ def average(arguments: np.ndarray, rows: int, columns: int, minima: np.ndarray) 
     totals, means = np.zeros(columns), np.zeros(columns)
     for s in range(rows):
         add_moments(arguments[s, :columns], minima, totals, means)
-    for i in range(columns):
-        totals[i] = 1 / totals[i] if totals[i] > 0 else 0.0
-        means[i] *= totals[i]
+    invert(totals)
+    scale(means, totals)
     for s in range(rows):
         differentiate_mean(arguments[s, :columns], minima, totals, means)
     for i in range(columns):
@@ -134,41 +155,56 @@ def differentiate_mean(arguments: np.ndarray, minima: np.ndarray, scales: np.nda
 
 
 @njit(**OPTIONS)
-def choose(arguments: np.ndarray, minima: np.ndarray, still_open: np.ndarray) -> None:
+def choose(arguments: np.ndarray, lowest: np.ndarray, still_open: np.ndarray) -> None:
     """Replace arguments by 1 where they are the lowest and no other was chosen before, else by 0. Shape: all (columns,)
 
     `still_open` is 1 where nothing was chosen yet, else 0.
     """
     for i in range(len(arguments)):
-        chosen = still_open[i] if arguments[i] == minima[i] and minima[i] < np.inf else 0.0
+        chosen = still_open[i] if arguments[i] == lowest[i] and lowest[i] < np.inf else 0.0
         arguments[i] = chosen
         still_open[i] -= chosen
 
 
 @njit(**OPTIONS)
-def project(arguments: np.ndarray, rows: int, column: int, lowest: float) -> float:
-    """Replace arguments by the point of the simplex that is nearest to -arguments; return sparsemin of arguments - lowest.
+def project(arguments: np.ndarray, rows: int, columns: int, minima: np.ndarray) -> None:
+    """Replace arguments by the point of the simplex nearest to -arguments, and `minima`, the lowest of each column, by sparsemin.
 
-    That point is max(0, level - excess). The level at which it sums to 1 is found by leaving out what lies above it until nothing does.
+    That point is max(0, level - excess over the lowest). The level at which it sums to 1 is found by leaving out what lies above it until
+    nothing does, which is after `rows` rounds at the latest.
     """
-    level, members = np.inf, -1
-    while True:
-        count, total = 0, 0.0
+    levels, counts, totals = np.full(columns, np.inf), np.empty(columns), np.empty(columns)
+    for _ in range(rows):
+        counts[:], totals[:] = 0.0, 1.0
         for s in range(rows):
-            excess = arguments[s, column] - lowest
-            if excess < level:
-                count, total = count + 1, total + excess
-        if count == members:
-            break
-        members, level = count, (1 + total) / count
-    minimum = -0.5
+            add_members(arguments[s, :columns], minima, levels, counts, totals)
+        for i in range(columns):
+            levels[i] = totals[i] / counts[i]
+    totals[:] = -0.5
     for s in range(rows):
-        excess = arguments[s, column] - lowest
-        weight = max(0.0, level - excess)
-        arguments[s, column] = weight
-        if weight > 0:
-            minimum += weight * excess + weight**2 / 2
-    return minimum
+        add_shares(arguments[s, :columns], minima, levels, totals)
+    for i in range(columns):
+        minima[i] += totals[i]
+
+
+@njit(**OPTIONS)
+def add_members(arguments: np.ndarray, lowest: np.ndarray, levels: np.ndarray, counts: np.ndarray, totals: np.ndarray) -> None:
+    """Add 1 and the excess over the lowest to `counts` and `totals` where that excess is below the level. Shape: all (columns,)"""
+    for i in range(len(arguments)):
+        excess = arguments[i] - lowest[i]
+        counts[i] += 1.0 if excess < levels[i] else 0.0
+        totals[i] += excess if excess < levels[i] else 0.0
+
+
+@njit(**OPTIONS)
+def add_shares(arguments: np.ndarray, lowest: np.ndarray, levels: np.ndarray, totals: np.ndarray) -> None:
+    """Replace arguments by their weights q, and add to `totals` what they add to sparsemin, q excess + q^2 / 2. Shape: all (columns,)"""
+    for i in range(len(arguments)):
+        excess = arguments[i] - lowest[i]
+        takes_part = excess < levels[i]
+        weight = levels[i] - excess if takes_part else 0.0
+        arguments[i] = weight
+        totals[i] += weight * excess + 0.5 * weight * weight if takes_part else 0.0
 
 
 @njit(**OPTIONS)

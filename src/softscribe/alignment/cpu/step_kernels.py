@@ -20,34 +20,27 @@ def cell_index(strides: np.ndarray, item: int, n: int, m: int) -> int:
 
 
 @njit(**OPTIONS)
-def fill_from_cells(steps: StepArrays, row: int, item: int, t: int, low: int, filled: np.ndarray) -> None:
-    """Copy what cells of anti-diagonal t have been given, from frame `low` on, as many as there is room for."""
-    strides = steps.cell_strides[row]
-    first, advance = cell_index(strides, item, low, t - low), strides[2] - strides[3]
-    for i in range(len(filled)):
-        filled[i] = steps.cell_values[first + i * advance]
-
-
-@njit(**OPTIONS)
-def factors_and_costs(
+def fill_factors_and_costs(
     steps: StepArrays, step: int, item: int, t: int, low: int, unit: float, factors: np.ndarray, costs: np.ndarray
 ) -> None:
     """Fill in what multiplies a cell's cost if a path arrives there by this step, and what is added: 0 and infinity where it is blocked.
 
     For as many frames of anti-diagonal t as the last two arguments have elements, from `low` on; what is added is measured in `unit`.
     """
-    factors[:] = steps.weights[step]
-    costs[:] = steps.costs[step] / unit
     weight_row, cost_row = steps.weight_rows[step], steps.cost_rows[step]
+    factors[:], costs[:] = steps.weights[step], steps.costs[step] / unit
     if cost_row >= 0:
-        fill_from_cells(steps, cost_row, item, t, low, costs)
+        strides = steps.cell_strides[cost_row]
+        first, advance = cell_index(strides, item, low, t - low), strides[2] - strides[3]
         for i in range(len(costs)):
-            costs[i] /= unit
+            costs[i] = steps.cell_values[first + i * advance] / unit
     if weight_row >= 0:
-        fill_from_cells(steps, weight_row, item, t, low, factors)
-        for i in range(len(factors)):  # without a branch, for vector registers
-            is_blocked = factors[i] == np.inf
-            factors[i], costs[i] = 0.0 if is_blocked else factors[i], np.inf if is_blocked else costs[i]
+        strides = steps.cell_strides[weight_row]
+        first, advance = cell_index(strides, item, low, t - low), strides[2] - strides[3]
+        for i in range(len(factors)):
+            weight = steps.cell_values[first + i * advance]
+            is_blocked = weight == np.inf
+            factors[i], costs[i] = 0.0 if is_blocked else weight, np.inf if is_blocked else costs[i]
 
 
 @njit(**OPTIONS)
