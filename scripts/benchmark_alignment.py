@@ -35,18 +35,20 @@ TURNS = 9
 
 MEMORY = """
 import pathlib, torch
-from softscribe.alignment import StepWeights, soft_dtw
+from softscribe.alignment import Step, StepWeights, soft_dtw
 torch.set_num_threads(2)
-soft_dtw(torch.zeros(2, 70, 70, requires_grad=True), weights=StepWeights(diagonal=2)).sum().backward()
-cost = torch.rand({shape}, requires_grad=True)
+options, dtype = {options}, torch.{dtype}
+soft_dtw(torch.zeros(2, 70, 70, requires_grad=True, dtype=dtype), **options).sum().backward()
+cost = torch.rand({shape}, requires_grad=True, dtype=dtype)
 def peak_bytes():
     (line,) = (line for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return 1024 * int(line.split()[1])
 pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
 before = peak_bytes()
-losses = soft_dtw(cost, weights=StepWeights(diagonal=2))
-print((peak_bytes() - before) / cost.numel() - 4)
+losses = soft_dtw(cost, **options)
+print((peak_bytes() - before) / cost.numel() - cost.element_size())
 """
+COMMON_OPTIONS = ['dict(operator="sparse")', "dict(steps=[Step(1, 0), Step(0, 1), Step(1, 1), Step(2, 1), Step(1, 2)])"]
 FIRST_CALL = """
 import time, numba, torch
 from softscribe.alignment import StepWeights, soft_dtw
@@ -143,9 +145,11 @@ def main() -> None:
         table.add_row(name, "x".join(map(str, shape)), *compare(shape, case))
     console = Console()
     console.print(table)
-    for shape in (*CLASSICAL_SHAPES, (1, 20_000, 2_000)):
-        (per_cell,) = script_output(MEMORY.format(shape=shape), NUMBA_NUM_THREADS="2")
-        console.print(f"memory beyond cost and gradient, two threads, {shape}: {per_cell:.1f} bytes per cell")
+    memory = [(shape, "dict(weights=StepWeights(diagonal=2))", "float32") for shape in (*CLASSICAL_SHAPES, (1, 20_000, 2_000))]
+    memory += [((2, 4_000, 1_000), options, dtype) for options in COMMON_OPTIONS for dtype in ("float32", "float64")]
+    for shape, options, dtype in memory:
+        (per_cell,) = script_output(MEMORY.format(shape=shape, options=options, dtype=dtype), NUMBA_NUM_THREADS="2")
+        console.print(f"memory beyond cost and gradient, two threads, {shape}, {dtype}, {options}: {per_cell:.1f} bytes per cell")
     script_output(FIRST_CALL)  # fills the cache
     imports, call = script_output(FIRST_CALL)
     console.print(f"first call with a warm cache: {call:.2f} s, after {imports:.2f} s in which Numba imports what it puts off")

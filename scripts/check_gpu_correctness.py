@@ -228,4 +228,23 @@ def check_bad_values(device: str) -> Tally:
             if device != "cpu":  # where values are always looked at
                 losses, _ = loss_and_gradient(*arguments, **options)
                 tally.expect(f"{name}, {wrong}: wrong losses {losses.tolist()}", losses.isfinite().tolist() == [True, wrong == "none"])
+    _check_bad_labels(tally, device)
     return tally
+
+
+def _check_bad_labels(tally: Tally, device: str) -> None:
+    """The same for CTC: without a look at them, labels that are no classes must neither be read by nor give a number."""
+    log_probs = torch.randn(2, 9, 5, generator=torch.Generator().manual_seed(0)).log_softmax(2).to(device)
+    for wrong in (None, 0, 5, -1, 2**40):
+        labels = torch.tensor([[1, 2, 3], [1, 2, 3]], device=device)
+        if wrong is not None:
+            labels[1, 1] = wrong
+        try:
+            ctc_loss(log_probs, labels, validate=True)
+            refused = False
+        except ValueError:
+            refused = True
+        tally.expect(f"CTC, label {wrong}: {'not ' if wrong is not None else ''}refused", refused == (wrong is not None))
+        if device != "cpu":
+            losses = ctc_loss(log_probs, labels)
+            tally.expect(f"CTC, label {wrong}: wrong losses {losses.tolist()}", losses.isfinite().tolist() == [True, wrong is None])

@@ -1,13 +1,15 @@
 """Does soft-DTW keep to its stream on this machine's GPU, without waiting, and always with the same bits? Checks of `check_gpu.py`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from check_gpu_correctness import COMMON_OPTIONS, COMMON_SHAPE, LARGE_SHAPE, ONE_ONE_TWO, Tally, loss_and_gradient, random_batch
-from softscribe.alignment import align, soft_dtw
+from softscribe.alignment import Step, align, ctc_loss, multi_label_ctc_loss, soft_dtw
 
 
 def _bits(device: str) -> Iterator[tuple[str, Tensor]]:
@@ -71,12 +73,23 @@ def check_waiting(device: str) -> Tally:
     tally = Tally()
     if device == "cpu":
         return tally
-    cost, *counts = (part.to(device) for part in random_batch((3, 90, 70)))
-    for name in ("fast", "hard", "sparse", "smooth", "2-1 steps", "float64"):
-        options = COMMON_OPTIONS.get(name, {})
-        typed = cost.double() if name == "float64" else cost
-        loss_and_gradient(typed, *counts, **options)  # compiles
+    cost, *counts = (part.to(device) for part in random_batch(COMMON_SHAPE))
+    runs: dict[str, Callable[[], Any]] = {
+        "float64": lambda: loss_and_gradient(cost.double(), *counts),
+        "tensors by cell, on the GPU": lambda: loss_and_gradient(cost, *counts, steps=on_gpu),
+        "CTC": lambda: ctc_loss(log_probs, labels),
+        "multi-label CTC": lambda: multi_label_ctc_loss(log_probs, log_probs[:, :, 0], multi_hot),
+    }
+    per_cell = torch.rand(COMMON_SHAPE, device=device)
+    on_gpu = (Step(1, 0, weight=per_cell), Step(0, 1), Step(1, 1, cost=per_cell))
+    log_probs = torch.randn(3, 60, 9, device=device, requires_grad=True).log_softmax(2)
+    labels = torch.randint(1, 9, (3, 20), device=device)
+    multi_hot = torch.nn.functional.one_hot(labels, 9).float()
+    for name, options in {"fast": {}, **COMMON_OPTIONS}.items():
+        runs[name] = partial(loss_and_gradient, cost, *counts, **options)
+    for name, run in runs.items():
+        run()  # compiles
         with _busy_gpu() as event:
-            loss_and_gradient(typed, *counts, **options)
+            run()
             tally.expect(f"{name}: waits for the GPU", not event.query())
     return tally

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import nvidia
+import torch
 from numba import cuda, typeof
 from numba.cuda import dispatcher
 
 from softscribe.alignment.cuda import launches
+from softscribe.alignment.layout import lay_out
 from softscribe.alignment.problem import Problem
 
 PTXAS = next(path for root in nvidia.__path__ for path in sorted(Path(root).rglob("bin/ptxas")))
@@ -74,7 +76,8 @@ def common(dtype: str) -> dict[str, tuple[Any, tuple]]:
     cost, gradient, expected = np.zeros((3, 2, 30, 20), dtype)
     losses, path_costs, entropies = np.zeros((3, 2))
     counts = np.full(2, 20)
-    steps, starts, ends = Problem().arrays(cost.shape, [20, 20], [20, 20])
+    lengths = torch.full((2,), 20)
+    steps, starts, ends = lay_out(Problem(), cost.shape, lengths, lengths).converted(torch.Tensor.numpy)
     launches.sweep_common(
         launches.Sweeps(forward, backward),
         np.zeros,

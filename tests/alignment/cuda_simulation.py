@@ -70,7 +70,6 @@ def main() -> None:
     np.seterr(all="ignore")
     BlockManager.run = run_block
     cuda._current = current
-    cuda._sent = lambda tensor, device: tensor
     simulated = SimpleNamespace(**vars(launches) | {"BY_HARDWARE": launches.BY_SIMULATION})
     cuda.cuda_launches = lambda device: simulated
     cases = pickle.load(sys.stdin.buffer)

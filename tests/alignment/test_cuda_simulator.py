@@ -13,14 +13,26 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from softscribe.alignment import TWO_ONE_STEPS, BoundaryCell, BoundaryCells, Step, StepWeights, Subsequence, align
+from softscribe.alignment import (
+    TWO_ONE_STEPS,
+    BoundaryCell,
+    BoundaryCells,
+    Step,
+    StepWeights,
+    Subsequence,
+    align,
+    checks,
+    costs,
+    ctc,
+    ctc_loss,
+)
 from softscribe.alignment.cuda import backend as cuda
 from softscribe.alignment.problem import Problem
 from softscribe.alignment.reference import reference_align, reference_soft_dtw
@@ -174,6 +186,64 @@ def broken_case(problem: Problem, *, everything: bool) -> dict[str, Any]:
 BROKEN_CASES = {("broken", name): broken_case(problem, everything="fast" not in name) for name, problem in BREAKABLE.items()}
 
 
+class CtcItem(NamedTuple):
+    """What CTC gets on a GPU, where nothing is looked at, and the loss that it shall find: by torch's own if None."""
+
+    labels: tuple[int, int, int]
+    frame_count: int = 6
+    target_count: int = 3
+    log_prob: float | None = None
+    loss: float | None = None
+
+
+CTC_ITEMS = {
+    "right": CtcItem((1, 2, 3)),
+    "equal labels": CtcItem((2, 2, 1)),
+    "fewer frames and labels": CtcItem((3, 3, 1), frame_count=5, target_count=2),
+    "no label": CtcItem((1, 1, 1), target_count=0),
+    "garbage in padding": CtcItem((1, 2, 99), target_count=2),
+    "too few frames": CtcItem((1, 1, 1), frame_count=4, loss=math.inf),
+    "a label that is the blank": CtcItem((1, 0, 3), loss=math.nan),
+    "a label that is no class": CtcItem((1, 2, 4), loss=math.nan),
+    "a negative label": CtcItem((-1, 2, 3), loss=math.nan),
+    "no frame": CtcItem((1, 2, 3), frame_count=0, loss=math.nan),
+    "too many frames": CtcItem((1, 2, 3), frame_count=7, loss=math.nan),
+    "too many labels": CtcItem((1, 2, 3), target_count=4, loss=math.nan),
+    "fewer than no labels": CtcItem((1, 2, 3), target_count=-1, loss=math.nan),
+    "as many labels as there are numbers": CtcItem((1, 2, 3), target_count=2**63 - 1, loss=math.nan),
+    "a log-probability that is NaN": CtcItem((1, 2, 3), log_prob=math.nan, loss=math.nan),
+    "a log-probability that is infinite": CtcItem((1, 2, 3), log_prob=-math.inf, loss=math.nan),
+}
+
+
+def ctc_arguments() -> tuple[Tensor, ...]:
+    items = CTC_ITEMS.values()
+    log_probs = torch.randn(len(items), 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).log_softmax(dim=2)
+    for item, of_item in zip(log_probs, items, strict=True):
+        if of_item.log_prob is not None:
+            item[2, 2] = of_item.log_prob
+    columns = [torch.tensor(column) for column in zip(*(item[:3] for item in items), strict=True)]
+    return log_probs, *columns
+
+
+def ctc_case() -> dict[str, Any]:
+    """The alignment that `ctc_loss` asks for on a GPU."""
+    case = case_of(1, 1)
+
+    def soft_dtw(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, *, validate: bool, **options: Any) -> Tensor:
+        assert not validate
+        case.update(cost=cost, frame_counts=frame_counts, target_counts=target_counts, problem=Problem(**options))
+        return cost.sum(dim=(1, 2))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ctc, "_looked_at", lambda values, validate: False)
+        patch.setattr(checks, "check_range", lambda *arguments: None)
+        patch.setattr(costs, "check_labels", lambda *arguments: None)
+        patch.setattr(ctc, "soft_dtw", soft_dtw)
+        ctc_loss(*ctc_arguments())
+    return case
+
+
 EXTREMES = {value: with_value(value) for value in (-math.inf, -1e13, -1e9, 1e9, 1e13, math.inf)}
 DETOURS = {gamma: with_detour(gamma) for gamma in (0.01, 1.0)}
 
@@ -181,7 +251,10 @@ DETOURS = {gamma: with_detour(gamma) for gamma in (0.01, 1.0)}
 @pytest.fixture(scope="module")
 def results() -> dict[Any, tuple[Tensor, ...]]:
     """Of all cases but the slow one, from two processes, which take about the same time."""
-    groups = CASES, COMMON_CASES | BROKEN_CASES | EXTREMES | {("detour", gamma): case for gamma, case in DETOURS.items()}
+    groups = (
+        CASES | {"ctc": ctc_case()},
+        COMMON_CASES | BROKEN_CASES | EXTREMES | {("detour", gamma): case for gamma, case in DETOURS.items()},
+    )
     with ThreadPoolExecutor() as executor:
         found = list(executor.map(simulate, [list(group.values()) for group in groups]))
     return {name: result for group, of_group in zip(groups, found, strict=True) for name, result in zip(group, of_group, strict=True)}
@@ -244,6 +317,18 @@ def test_what_is_not_validated_gives_nan_and_harms_no_other_item(name: str, resu
     right = align(cost[-1:], **options)
     torch.testing.assert_close(losses[-1:], right.losses, rtol=0, atol=2e-6)
     torch.testing.assert_close(gradient[-1:], right.gradient, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("item", range(len(CTC_ITEMS)), ids=CTC_ITEMS)
+def test_ctc_that_is_not_validated(item: int, results: dict[Any, tuple[Tensor, ...]]) -> None:
+    log_probs, labels, *counts = (values[item : item + 1] for values in ctc_arguments())
+    loss = results["ctc"][0][item]
+    expected = CTC_ITEMS[list(CTC_ITEMS)[item]].loss
+    if expected is None:
+        torch_own = torch.nn.functional.ctc_loss(log_probs.transpose(0, 1), labels.clamp(max=3), *counts, reduction="none")
+        torch.testing.assert_close(loss, torch_own[0], rtol=1e-12, atol=0)
+    else:
+        torch.testing.assert_close(loss, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
 
 
 @pytest.mark.parametrize("value", EXTREMES)

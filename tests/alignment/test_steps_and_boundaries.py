@@ -12,6 +12,7 @@ from all_paths import Truth
 from drawn_problems import BOUNDARIES, STEP_SETS, DrawnProblem, fits, per_cell, problems, random_costs
 from softscribe.alignment import FIXED, Alignment, BoundaryCell, BoundaryCells, Step, StepWeights, Subsequence, align, soft_dtw
 from softscribe.alignment.cpu import step_kernels
+from softscribe.alignment.layout import lay_out
 from softscribe.alignment.problem import Problem
 
 WEIGHTED_STEPS = (Step(1, 0, 0.5), Step(0, 1, 0.8, 0.1), Step(1, 1, 1.7))
@@ -175,7 +176,7 @@ def test_problems_that_always_have_a_path_have_one_at_every_size(name, boundarie
     for steps in variants:
         problem = Problem(steps=steps, boundaries=boundaries)
         if fits(steps, boundaries) and problem.always_has_path:
-            arrays = problem.arrays((len(sizes), 4, 4), *zip(*sizes, strict=True))
+            arrays = lay_out(problem, (len(sizes), 4, 4), *torch.tensor(sizes).T).converted(torch.Tensor.numpy)
             assert all(step_kernels.reachable(item, *size, *arrays) for item, size in enumerate(sizes))
     fixed_or_part = boundaries == FIXED or isinstance(boundaries, Subsequence)
     assert Problem(steps=plain, boundaries=boundaries).always_has_path == (len(keeping) == 2 and fixed_or_part)

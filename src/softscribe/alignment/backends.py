@@ -5,6 +5,7 @@ from torch import Tensor
 
 from softscribe.alignment import checks
 from softscribe.alignment.cpu import backend as cpu
+from softscribe.alignment.layout import lay_out
 from softscribe.alignment.problem import Problem
 from softscribe.alignment.results import Alignment
 
@@ -73,5 +74,5 @@ def check_flag(validate: bool) -> None:
 def _check_values(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> None:
     checks.check_count_values(cost, frame_counts, target_counts)
     checks.check_finite(cost, frame_counts, target_counts)
-    arrays = problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
+    arrays = lay_out(problem.on_cpu(), tuple(cost.shape), frame_counts.cpu(), target_counts.cpu()).converted(Tensor.numpy)
     checks.check_reachable(frame_counts, target_counts, problem, arrays)

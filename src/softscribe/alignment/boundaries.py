@@ -13,13 +13,12 @@ from softscribe.alignment.steps import Step
 Ends = Literal["start", "end", "both"] | None
 
 
-class BoundaryArrays(NamedTuple):
-    """Start cells, or end cells, of every item of a batch, one item after the other, each item's along the anti-diagonals.
+class RelativeCells(NamedTuple):
+    """Start cells, or end cells, of items of any size; a negative index counts from an item's end.
 
-    Those of item b stand at offsets[b] to offsets[b + 1]. Shape: offsets (B + 1,); frames, targets, weights, costs (cells,)
+    Shape: frames, targets (K,) int64; weights, costs (K,) float64
     """
 
-    offsets: np.ndarray
     frames: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
@@ -117,6 +116,19 @@ class BoundaryCells:
         """
         return self._inside(self.start, frames, targets), self._inside(self.end, frames, targets)
 
+    def relative(self, frames: int, targets: int, steps: Sequence[Step]) -> tuple[RelativeCells, RelativeCells]:
+        """Return the start cells and the end cells of items up to this size."""
+        start, end = (
+            RelativeCells(
+                np.array([cell.frame for cell in cells], np.int64),
+                np.array([cell.target for cell in cells], np.int64),
+                np.array([cell.weight for cell in cells], np.float64),
+                np.array([cell.cost for cell in cells], np.float64),
+            )
+            for cells in (self.start, self.end)
+        )
+        return start, end
+
     @staticmethod
     def _inside(cells: tuple[BoundaryCell, ...], frames: int, targets: int) -> list[BoundaryCell]:
         inside: dict[tuple[int, int], BoundaryCell] = {}
@@ -177,21 +189,36 @@ class Subsequence:
         Raises:
             ValueError: compensation is wanted, but no step says what a frame, or target, costs that is left out.
         """
+        start, end = (
+            list(map(BoundaryCell, (cells.frames % frames).tolist(), (cells.targets % targets).tolist(), cells.weights.tolist()))
+            for cells in self.relative(frames, targets, steps)
+        )
+        return start, end
+
+    def relative(self, frames: int, targets: int, steps: Sequence[Step]) -> tuple[RelativeCells, RelativeCells]:
+        """Return the start cells and the end cells of items up to this size.
+
+        Raises:
+            ValueError: as `cells`.
+        """
         frame_weight = self._repetition_weight(steps, Step(1, 0)) if self.frames else 0.0
         target_weight = self._repetition_weight(steps, Step(0, 1)) if self.targets else 0.0
-        start = {(0, 0): 1.0}
-        end = {(frames - 1, targets - 1): 0.0}
-        if self.frames in ("start", "both"):
-            start |= {(frame, 0): 1 + frame * frame_weight for frame in range(frames)}
-        if self.targets in ("start", "both"):
-            start |= {(0, target): 1 + target * target_weight for target in range(targets)}
-        if self.frames in ("end", "both"):
-            end |= {(frame, targets - 1): (frames - 1 - frame) * frame_weight for frame in range(frames)}
-        if self.targets in ("end", "both"):
-            end |= {(frames - 1, target): (targets - 1 - target) * target_weight for target in range(targets)}
-        return [BoundaryCell(*cell, weight) for cell, weight in start.items()], [
-            BoundaryCell(*cell, weight) for cell, weight in end.items()
-        ]
+
+        def left_out(side: Ends) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            """How many frames, and how many targets, are left out, and what that weighs."""
+            skipped_frames = np.arange(1, frames if self.frames in (side, "both") else 1)
+            skipped_targets = np.arange(1, targets if self.targets in (side, "both") else 1)
+            return (
+                np.concatenate(([0], skipped_frames, 0 * skipped_targets)),
+                np.concatenate(([0], 0 * skipped_frames, skipped_targets)),
+                np.concatenate(([0.0], frame_weight * skipped_frames, target_weight * skipped_targets)),
+            )
+
+        at_start, at_end = left_out("start"), left_out("end")
+        return (
+            RelativeCells(at_start[0], at_start[1], 1 + at_start[2], 0 * at_start[2]),
+            RelativeCells(-1 - at_end[0], -1 - at_end[1], at_end[2], 0 * at_end[2]),
+        )
 
     def _repetition_weight(self, steps: Sequence[Step], repetition: Step) -> float:
         """The weight of the step that advances as `repetition` does; 0 without compensation."""
@@ -206,55 +233,3 @@ class Subsequence:
             f"boundaries: compensation needs a step ({repetition.frames}, {repetition.targets}) with one finite weight for all cells. "
             "Remedy: Subsequence(..., compensated=False), or BoundaryCells with weights of your own."
         )
-
-
-def boundary_arrays(
-    boundaries: Boundaries, frame_counts: Sequence[int], target_counts: Sequence[int], steps: Sequence[Step]
-) -> tuple[BoundaryArrays, BoundaryArrays]:
-    """Lay out the start cells and the end cells of all items.
-
-    Raises:
-        ValueError: see `Subsequence.cells`; or boundaries of a user's own returned something else than cells that lie inside the item.
-
-    >>> starts, ends = boundary_arrays(FIXED, [9, 7], [4, 4], ())
-    >>> ends.frames, ends.offsets
-    (array([8, 6]), array([0, 1, 2]))
-    """
-    sizes = list(zip(frame_counts, target_counts, strict=True))
-    known = {size: _checked_cells(boundaries, sizes.index(size), size, steps) for size in dict.fromkeys(sizes)}
-    return _laid_out([known[size][0] for size in sizes]), _laid_out([known[size][1] for size in sizes])
-
-
-def _checked_cells(
-    boundaries: Boundaries, item: int, size: tuple[int, int], steps: Sequence[Step]
-) -> tuple[Sequence[BoundaryCell], Sequence[BoundaryCell]]:
-    """Return the cells of an item of this size: kernels read and write where they say, so they are looked at."""
-    found = boundaries.cells(*size, steps)
-    remedy = "Remedy: cells(frames, targets, steps) returns two lists of BoundaryCell inside the item, each cell once."
-    if not isinstance(found, tuple | list) or len(found) != 2 or not all(isinstance(cells, tuple | list) for cells in found):
-        raise ValueError(f"boundaries: {type(boundaries).__name__} has {found!r} for item {item}. {remedy}")
-    for name, cells in zip(("start", "end"), found, strict=True):
-        seen: set[tuple[int, int]] = set()
-        for cell in cells:
-            if (
-                not isinstance(cell, BoundaryCell)
-                or not (0 <= cell.frame < size[0] and 0 <= cell.target < size[1])
-                or (cell.frame, cell.target) in seen
-            ):
-                raise ValueError(
-                    f"boundaries: {type(boundaries).__name__} has the {name} cell {cell!r} for item {item}, "
-                    f"{size[0]} frames by {size[1]} targets. {remedy}"
-                )
-            seen.add((cell.frame, cell.target))
-    return found[0], found[1]
-
-
-def _laid_out(items: list[Sequence[BoundaryCell]]) -> BoundaryArrays:
-    cells = [cell for item in items for cell in sorted(item, key=lambda cell: (cell.frame + cell.target, cell.frame))]
-    return BoundaryArrays(
-        offsets=np.cumsum([0, *(len(item) for item in items)], dtype=np.int64),
-        frames=np.array([cell.frame for cell in cells], np.int64),
-        targets=np.array([cell.target for cell in cells], np.int64),
-        weights=np.array([cell.weight for cell in cells], np.float64),
-        costs=np.array([cell.cost for cell in cells], np.float64),
-    )

@@ -8,7 +8,8 @@ from torch import Tensor
 from softscribe.alignment.arguments import FLOATING, INTEGER, check_tensors
 from softscribe.alignment.boundaries import FIXED
 from softscribe.alignment.cpu import compiling, step_kernels
-from softscribe.alignment.problem import Problem, ProblemArrays
+from softscribe.alignment.layout import ProblemArrays
+from softscribe.alignment.problem import Problem
 
 
 def checked_counts(cost: Tensor, frame_counts: Tensor | None, target_counts: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -132,13 +133,13 @@ def check_reachable(frame_counts: Tensor, target_counts: Tensor, problem: Proble
                 f"cost: item {item}, {size[0]} frames by {size[1]} targets, has no path: {_reason(item, *size, problem, arrays)}. "
                 "Remedy: leave the item out, or allow further steps or boundaries."
             )
-        if not arrays.steps.cell_values.size:  # else items of one size may differ
+        if not len(arrays.steps.cell_values):  # else items of one size may differ
             seen.add(size)
 
 
 def _reason(item: int, frames: int, targets: int, problem: Problem, arrays: ProblemArrays) -> str:
     for name, cells in (("start", arrays.starts), ("end", arrays.ends)):
-        if cells.offsets[item] == cells.offsets[item + 1]:
+        if cells.begins[item] == cells.stops[item]:
             return f"no {name} cell of the boundaries lies inside it"
     open_steps = [(step.frames, step.targets) for step in problem.path_steps if not step.is_blocked]
     if not open_steps:
@@ -150,7 +151,7 @@ def _reason(item: int, frames: int, targets: int, problem: Problem, arrays: Prob
             return (
                 f"its steps advance {min(rates):g} to {max(rates):g} frames per target, from the first cell to the last it needs {needed:g}"
             )
-    blocks = " where their weights and costs do not block them," if arrays.steps.cell_values.size else ""
+    blocks = " where their weights and costs do not block them," if len(arrays.steps.cell_values) else ""
     return f"no sum of its steps {open_steps}, as (frames, targets),{blocks} leads from a start cell to an end cell"
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from softscribe.alignment import checks
 from softscribe.alignment.arguments import FLOATING, INTEGER, REAL, check_tensors, whole_number
+from softscribe.alignment.backends import check_flag
 from softscribe.alignment.costs import bce_cost, check_labels, negative_log_probability_cost
 from softscribe.alignment.ctc_graph import ctc_graph
 from softscribe.alignment.soft_dtw import soft_dtw
@@ -39,6 +40,7 @@ def ctc_loss(
     blank: int = 0,
     blank_weight: int | float = 1.0,
     repeat_weight: int | float = 1.0,
+    validate: bool = False,
 ) -> Float[Tensor, " B"]:
     """Return minus the log-probability that the frames emit an item's labels.
 
@@ -56,11 +58,12 @@ def ctc_loss(
         blank_weight: multiplies the cost of every blank, that of a first one included: 1 is CTC; more makes labels last longer; infinity
             forbids them, so that neighbouring labels may not be equal.
         repeat_weight: multiplies the cost of every frame of a label but its first; finite.
+        validate: look at values on a GPU, too, which makes it wait. On a CPU they are always looked at. Without it, on a GPU, an item with
+            a log-probability that is not finite where paths pass, with a label that is the blank or no class, or with a count out of range,
+            has the loss NaN, one with too few frames infinity.
 
     Weights other than 1 are those of Zeitler and Mueller (their blank weights are 1, 2 and infinity; there a first blank has weight 1).
-    CTC runs where the log-probabilities are, by the common kernels. On a GPU it waits for the device: labels, counts and log-probabilities
-    are looked at there too, before the kernels run, and the steps are laid out on the CPU. Only a loss beyond the range of its type goes
-    unnoticed there: it is infinite.
+    CTC runs where the log-probabilities are, by the common kernels.
 
     Returns:
         The losses, in nats, neither averaged nor divided by lengths: (B,), float64 for float64 log-probabilities, else float32.
@@ -81,26 +84,28 @@ def ctc_loss(
     blank_class = whole_number(blank)
     if blank_class is None or not 0 <= blank_class < classes:
         raise ValueError(f"blank: {blank!r}. Remedy: one of the classes, in [0, {classes}).")
-    frame_counts, target_counts = _checked_counts("log_probs", log_probs, labels, frame_counts, target_counts)
+    looked_at = _looked_at(log_probs, validate)
+    frame_counts, target_counts = _checked_counts("log_probs", log_probs, labels, frame_counts, target_counts, looked_at)
     inside = _inside(labels, target_counts)
     blanks = inside & (labels == blank_class)
-    if blanks.any():
+    if looked_at and blanks.any():
         item, target = blanks.nonzero()[0].tolist()
         raise ValueError(
             f"labels: item {item} has the blank, {blank_class}, at target {target}. Remedy: labels alone; blanks come by themselves."
         )
     labels = labels.long().where(inside, blank_class)
-    check_labels(labels, classes)
-    if not torch.isfinite(log_probs).all():  # in padding, or of classes that no label names, perhaps
-        emitted = torch.zeros(len(labels), 1, classes, dtype=torch.bool, device=labels.device)
-        emitted[:, :, blank_class] = True
-        emitted.scatter_(2, labels[:, None], True)
-        checks.check_finite(log_probs.detach().where(emitted, 0), frame_counts, None, "log_probs", ("frame", "class"))
+    if looked_at:
+        check_labels(labels, classes)
+        _check_emitted(log_probs, labels, frame_counts, blank_class)
+    wrong = blanks | (labels < 0) | (labels >= classes)
+    labels = labels.where(~wrong, blank_class)
     repeated = torch.zeros_like(inside)
     repeated[:, 1:] = labels[:, 1:] == labels[:, :-1]
     log_probs = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
     label_cost, blank_cost = negative_log_probability_cost(log_probs, labels), -log_probs[:, :, blank_class]
-    return _loss(label_cost, blank_cost, repeated & inside, frame_counts, target_counts, blank_weight, repeat_weight)
+    if not looked_at:
+        label_cost = label_cost.masked_fill(wrong[:, None], math.nan)
+    return _loss(label_cost, blank_cost, repeated & inside, frame_counts, target_counts, blank_weight, repeat_weight, looked_at)
 
 
 def multi_label_ctc_loss(
@@ -112,6 +117,7 @@ def multi_label_ctc_loss(
     *,
     blank_weight: int | float = 1.0,
     repeat_weight: int | float = 1.0,
+    validate: bool = False,
 ) -> Float[Tensor, " B"]:
     """Return the CTC loss of sequences of multi-hot targets, K outputs that are each on or off (MCTC with epsilon, "MCTC:WE").
 
@@ -140,15 +146,17 @@ def multi_label_ctc_loss(
 
     Raises:
         ValueError: an argument has the wrong type, shape, device or range, a logit is not finite, or an item has too few frames for its
-            targets. Targets are looked at on a CPU only, all else everywhere.
+            targets. The range of targets is looked at on a CPU only.
 
     >>> multi_label_ctc_loss(torch.zeros(1, 2, 3), torch.zeros(1, 2), torch.ones(1, 1, 3)).neg().exp()  # 2/2 x 1/16 + 1/16 x 1/16
     tensor([0.0664])
     """
     check_tensors(logits=(logits, "B N K", FLOATING), blank_logits=(blank_logits, "B N", FLOATING), targets=(targets, "B M? K", REAL))
-    frame_counts, target_counts = _checked_counts("logits", logits, targets, frame_counts, target_counts)
-    checks.check_finite(logits.detach(), frame_counts, None, "logits", ("frame", "output"))
-    checks.check_finite(blank_logits.detach()[:, :, None], frame_counts, None, "blank_logits", ("frame", "output"))
+    looked_at = _looked_at(logits, validate)
+    frame_counts, target_counts = _checked_counts("logits", logits, targets, frame_counts, target_counts, looked_at)
+    if looked_at:
+        checks.check_finite(logits.detach(), frame_counts, None, "logits", ("frame", "output"))
+        checks.check_finite(blank_logits.detach()[:, :, None], frame_counts, None, "blank_logits", ("frame", "output"))
     inside, frames_inside = _inside(targets, target_counts), _inside(logits, frame_counts)
     targets = targets.where(inside[:, :, None], 0)
     repeated = torch.zeros_like(inside)
@@ -157,9 +165,8 @@ def multi_label_ctc_loss(
     label_cost = bce_cost(logits.where(frames_inside[:, :, None], 0), targets)
     blank_logits = blank_logits.where(frames_inside, 0).to(label_cost.dtype)
     not_blank_cost, blank_cost = (-torch.nn.functional.logsigmoid(sign * blank_logits) for sign in (-1, 1))
-    return _loss(
-        label_cost + not_blank_cost[:, :, None], blank_cost, repeated & inside, frame_counts, target_counts, blank_weight, repeat_weight
-    )
+    label_cost = label_cost + not_blank_cost[:, :, None]
+    return _loss(label_cost, blank_cost, repeated & inside, frame_counts, target_counts, blank_weight, repeat_weight, looked_at)
 
 
 def _loss(
@@ -170,21 +177,40 @@ def _loss(
     target_counts: Tensor,
     blank_weight: int | float,
     repeat_weight: int | float,
+    looked_at: bool,
 ) -> Tensor:
     graph = ctc_graph(label_cost, blank_cost, repeated, target_counts, blank_weight=blank_weight, repeat_weight=repeat_weight)
-    _check_feasible(frame_counts, target_counts, repeated, blanks_allowed=blank_weight != math.inf)
-    return soft_dtw(graph.cost, frame_counts, graph.state_counts, **graph.options)
+    if looked_at:
+        _check_feasible(frame_counts, target_counts, repeated, blanks_allowed=blank_weight != math.inf)
+    return soft_dtw(graph.cost, frame_counts, graph.state_counts, validate=looked_at, **graph.options)
+
+
+def _looked_at(values: Tensor, validate: bool) -> bool:
+    """Return whether values are looked at."""
+    check_flag(validate)
+    return validate or values.device.type == "cpu"
 
 
 def _checked_counts(
-    owner: str, frames: Tensor, targets: Tensor, frame_counts: Tensor | None, target_counts: Tensor | None
+    owner: str, frames: Tensor, targets: Tensor, frame_counts: Tensor | None, target_counts: Tensor | None, looked_at: bool
 ) -> tuple[Tensor, Tensor]:
-    """Check types, shapes, devices and values of both, and return them as int64."""
+    """Check types, shapes, devices and, if they are looked at, values of both, and return them as int64."""
     frame_counts = checks.checked_count("frame_counts", frame_counts, owner, frames, frames.shape[1])
     target_counts = checks.checked_count("target_counts", target_counts, owner, frames, targets.shape[1])
-    checks.check_range("frame_counts", frame_counts, 1, frames.shape[1])
-    checks.check_range("target_counts", target_counts, 0, targets.shape[1])
+    if looked_at:
+        checks.check_range("frame_counts", frame_counts, 1, frames.shape[1])
+        checks.check_range("target_counts", target_counts, 0, targets.shape[1])
     return frame_counts, target_counts
+
+
+def _check_emitted(log_probs: Tensor, labels: Tensor, frame_counts: Tensor, blank_class: int) -> None:
+    """Raise ValueError if a log-probability is not finite that is neither padding nor of a class that no label of the item names."""
+    if torch.isfinite(log_probs).all():
+        return
+    emitted = torch.zeros(len(labels), 1, log_probs.shape[2], dtype=torch.bool, device=labels.device)
+    emitted[:, :, blank_class] = True
+    emitted.scatter_(2, labels[:, None], True)
+    checks.check_finite(log_probs.detach().where(emitted, 0), frame_counts, None, "log_probs", ("frame", "class"))
 
 
 def _inside(sequences: Tensor, counts: Tensor) -> Tensor:

@@ -46,13 +46,11 @@ def ctc_graph(
 ) -> CTCGraph:
     """Return CTC's alignment problem, whatever labels and blanks cost. Differentiable in both costs.
 
-    On a GPU this waits for the device, since steps are laid out on the CPU.
-
     Args:
         label_cost: of emitting a label in a frame.
         blank_cost: of emitting the blank.
         repeated: whether a label is the one before it, so that the blank between them may not be skipped.
-        target_counts: labels of every item, in [0, M]. None: M.
+        target_counts: labels of every item, in [0, M]. None: M. On a GPU they are not looked at; one out of range makes 0 states.
         blank_weight: as for `ctc_loss`.
         repeat_weight: as for `ctc_loss`.
 
@@ -73,12 +71,13 @@ def ctc_graph(
     )
     batch, _, labels = label_cost.shape
     target_counts = checks.checked_count("target_counts", target_counts, "label_cost", label_cost, labels)
-    checks.check_range("target_counts", target_counts, 0, labels)
+    if target_counts.device.type == "cpu":
+        checks.check_range("target_counts", target_counts, 0, labels)
     blank_weight, repeat_weight = _checked_weight("blank_weight", blank_weight), _checked_weight("repeat_weight", repeat_weight)
     blanks = blank_cost[:, :, None]
     cost = torch.cat((torch.stack((blanks.expand(-1, -1, labels), label_cost), dim=3).flatten(2), blanks), dim=2)
-    no_skip = torch.full((batch, 1, 2 * labels + 1), torch.inf, device="cpu")
-    no_skip[:, 0, 3::2] = torch.where(repeated[:, 1:].cpu(), torch.inf, 0.0)  # steps are constants, read on the CPU
+    no_skip = torch.full((batch, 1, 2 * labels + 1), torch.inf, device=repeated.device)
+    no_skip[:, 0, 3::2] = torch.where(repeated[:, 1:], torch.inf, 0.0)
     steps = (
         Step(1, 0, weight=_alternating(blank_weight, repeat_weight, labels)),
         Step(1, 1, weight=_alternating(blank_weight, 1.0, labels)),
@@ -89,7 +88,8 @@ def ctc_graph(
         start=(*first_blank, BoundaryCell(0, 1, weight=1.0)),
         end=(BoundaryCell(-1, -1, weight=0.0), BoundaryCell(-1, -2, weight=0.0)),
     )
-    return CTCGraph(cost, 2 * target_counts + 1, steps, boundaries)
+    state_counts = (2 * target_counts + 1).where((target_counts >= 0) & (target_counts <= labels), 0)
+    return CTCGraph(cost, state_counts, steps, boundaries)
 
 
 def _checked_weight(name: str, weight: int | float) -> float:

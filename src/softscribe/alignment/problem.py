@@ -1,20 +1,11 @@
 """An alignment problem: everything but the costs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
-from softscribe.alignment.boundaries import FIXED, Boundaries, BoundaryArrays, Subsequence, boundary_arrays
+from softscribe.alignment.boundaries import FIXED, Boundaries, Subsequence
 from softscribe.alignment.operators import Operator, check_operator
-from softscribe.alignment.steps import EQUAL_WEIGHTS, Step, StepArrays, StepWeights, step_arrays
-
-
-class ProblemArrays(NamedTuple):
-    """A problem as kernels take it."""
-
-    steps: StepArrays
-    starts: BoundaryArrays
-    ends: BoundaryArrays
+from softscribe.alignment.steps import EQUAL_WEIGHTS, Step, StepWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +52,8 @@ class Problem:
         open_everywhere = {(step.frames, step.targets) for step in self.path_steps if step.is_open_everywhere}
         return {(1, 0), (0, 1)} <= open_everywhere and (self.boundaries == FIXED or isinstance(self.boundaries, Subsequence))
 
-    def arrays(self, shape: tuple[int, ...], frame_counts: Sequence[int], target_counts: Sequence[int]) -> ProblemArrays:
-        """Lay out the problem for a cost matrix of `shape` (B, N, M) with items of these sizes.
-
-        Raises:
-            ValueError: see `step_arrays`, `Subsequence.cells`.
-        """
-        return ProblemArrays(
-            step_arrays(self.path_steps, shape, frame_counts, target_counts),
-            *boundary_arrays(self.boundaries, frame_counts, target_counts, self.path_steps),
-        )
+    def on_cpu(self) -> "Problem":
+        """Return the problem with steps whose tensors are on the CPU, where their values are looked at."""
+        if self.steps is None:
+            return self
+        return replace(self, steps=tuple(step.on_cpu() for step in self.steps))

@@ -1,9 +1,7 @@
 """The steps of an alignment path and what they cost."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +25,7 @@ class Step:
     Weight and cost are numbers, the same everywhere, or tensors that broadcast to the cost matrix (B, N, M), so that they depend on the
     cell of arrival: shape (M,) gives every target its own, (B, N, 1) every frame of every item. Infinity blocks the step there: no path
     takes it, even where cells cost nothing or less. They are copied, and constants: no gradient reaches them. Their values in padding
-    never matter.
+    never matter. They lie on the CPU or on the cost's device; on a GPU their values are looked at under `validate` only.
 
     Source: J. Zeitler, M. Mueller, "A unified perspective on CTC and SDTW using differentiable DTW", 2025.
 
@@ -89,6 +87,11 @@ class Step:
     def is_blocked(self) -> bool:
         """Whether no path takes this step anywhere."""
         return any(isinstance(value, int | float) and math.isinf(value) for value in (self.weight, self.cost))
+
+    def on_cpu(self) -> "Step":
+        """Return the step with its tensors on the CPU."""
+        weight, cost = (value.cpu() if isinstance(value, Tensor) else value for value in (self.weight, self.cost))
+        return Step(self.frames, self.targets, weight, cost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,100 +167,3 @@ def exponent_factor(weight: float, gamma: float) -> tuple[np.float32, np.float32
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = np.float32(exact)
         return rounded, np.float32(exact - float(rounded))
-
-
-class StepArrays(NamedTuple):
-    """Steps as a kernel takes them. A weight or cost is a number, or, where its row is >= 0, that row of `cell_strides`.
-
-    Shape: frames, targets, weights, costs, weight_rows, cost_rows (S,); cell_values (V,); cell_strides (R, 4)
-    """
-
-    frames: np.ndarray
-    targets: np.ndarray
-    weights: np.ndarray
-    """Finite; 0 for a blocked step, so that infinity never meets a cost of 0."""
-    costs: np.ndarray
-    """Infinite for a blocked step."""
-    weight_rows: np.ndarray
-    cost_rows: np.ndarray
-    cell_values: np.ndarray
-    """Of all tensors, one after the other, each as small as it came. float64 if one of them is, else float32."""
-    cell_strides: np.ndarray
-    """Where a tensor begins, and how far its values of the next item, frame and target are: 0 if they are the same."""
-
-
-def step_arrays(steps: Sequence[Step], shape: tuple[int, ...], frame_counts: Sequence[int], target_counts: Sequence[int]) -> StepArrays:
-    """Lay out `steps` for a cost matrix of `shape` (B, N, M) with items of these sizes.
-
-    Raises:
-        ValueError: a weight or cost does not broadcast to `shape`, is on a GPU, or has values out of range.
-
-    >>> arrays = step_arrays((Step(1, 0, math.inf), Step(1, 1, torch.tensor([1.0, 2.0, 3.0]))), (1, 4, 3), [4], [3])
-    >>> arrays.costs, arrays.cell_strides
-    (array([inf,  0.]), array([[0, 0, 0, 1]]))
-    """
-    values: list[Tensor] = []
-
-    def number_and_row(number: int | float | Tensor, label: str, lowest: float) -> tuple[float, int]:
-        if not isinstance(number, Tensor):
-            return float(number), -1
-        values.append(cell_tensor(number, label, lowest, shape, frame_counts, target_counts))
-        return 0.0, len(values) - 1
-
-    weights = [number_and_row(step.weight, f"steps[{index}].weight", 0.0) for index, step in enumerate(steps)]
-    costs = [number_and_row(step.cost, f"steps[{index}].cost", -math.inf) for index, step in enumerate(steps)]
-    blocked = np.array([step.is_blocked for step in steps])
-    return StepArrays(
-        np.array([min(step.frames, shape[1]) for step in steps], np.int64),  # what is longer never fits either
-        np.array([min(step.targets, shape[2]) for step in steps], np.int64),
-        np.where(blocked, 0.0, [weight for weight, _ in weights]),
-        np.where(blocked, np.inf, [cost for cost, _ in costs]),
-        np.array([row for _, row in weights], np.int64),
-        np.array([-1 if is_blocked else row for (_, row), is_blocked in zip(costs, blocked, strict=True)], np.int64),
-        *_flattened(values),
-    )
-
-
-def _flattened(tensors: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Return `cell_values` and `cell_strides`."""
-    dtype = np.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else np.float32
-    values, strides = np.empty(sum(tensor.numel() for tensor in tensors), dtype), np.zeros((len(tensors), 4), np.int64)
-    begin = 0
-    for tensor, row in zip(tensors, strides, strict=True):
-        end = begin + tensor.numel()
-        torch.from_numpy(values[begin:end]).copy_(tensor.flatten())
-        apart = [0 if size == 1 else stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
-        row[:] = begin, *[0] * (3 - len(apart)), *apart
-        begin = end
-    return values, strides
-
-
-def cell_tensor(
-    value: Tensor, label: str, lowest: float, shape: tuple[int, ...], frame_counts: Sequence[int], target_counts: Sequence[int]
-) -> Tensor:
-    """Return a step's weight or cost, checked against the cost matrix's shape.
-
-    >>> cell_tensor(torch.tensor([1.0, -2.0]), "steps[0].weight", 0.0, (1, 5, 2), [5], [2])
-    Traceback (most recent call last):
-    ValueError: steps[0].weight: item 0 has -2.0 at frame 0, target 1. Remedy: values of at least 0, or infinity to block.
-    """
-    try:
-        value.expand(shape)
-    except RuntimeError:
-        given = tuple(value.shape)
-        raise ValueError(f"{label}: shape {given} does not broadcast to the cost's {shape}. Remedy: (M,), (N, 1) or (B, N, M).") from None
-    if value.device.type != "cpu":
-        raise ValueError(f"{label}: on {value.device}. Remedy: {label}.cpu(); steps are read there, wherever the cost is.")
-    smallest = float(value.amin()) if value.numel() else math.inf  # of NaN and anything it is NaN
-    if not smallest >= lowest or smallest == -math.inf:
-        outside = ~(value >= lowest) | (value == -math.inf)
-        for item, (frames, targets) in enumerate(zip(frame_counts, target_counts, strict=True)):
-            wrong = outside.expand(shape)[item, :frames, :targets].nonzero()
-            if len(wrong):
-                frame, target = wrong[0].tolist()
-                found = float(value.expand(shape)[item, frame, target])
-                remedy = "values of at least 0" if lowest == 0 else "finite values"
-                raise ValueError(
-                    f"{label}: item {item} has {found} at frame {frame}, target {target}. Remedy: {remedy}, or infinity to block."
-                )
-    return value

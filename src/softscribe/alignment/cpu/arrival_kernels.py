@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from softscribe.alignment.boundaries import BoundaryArrays
 from softscribe.alignment.cpu.operator_kernels import OPTIONS, invert, scale, weigh_all
 from softscribe.alignment.cpu.step_kernels import fill_factors_and_costs
-from softscribe.alignment.steps import StepArrays
+from softscribe.alignment.layout import BoundaryArrays, StepArrays
 
 
 class Item(NamedTuple):
@@ -163,7 +162,7 @@ def recall(item: Item, t: int, start: int, stop_start: int, kept: Kept, lines: L
         add_to(totals, lines.arrivals[s])
     lines.arrivals[rows, :cells] = 0.0
     for k in range(start, stop_start):
-        i, probability = item.starts.frames[k] - first, kept.start_probabilities[k - item.starts.offsets[item.batch_index]]
+        i, probability = item.starts.frames[k] - first, kept.start_probabilities[k - item.starts.begins[item.batch_index]]
         lines.arrivals[rows, i] = probability
         totals[i] += probability
     invert(totals)

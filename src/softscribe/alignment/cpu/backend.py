@@ -13,8 +13,9 @@ from torch import Tensor
 
 from softscribe.alignment import checks
 from softscribe.alignment.cpu import common_kernels, compiling, strips
+from softscribe.alignment.layout import ProblemArrays, lay_out
 from softscribe.alignment.operators import OPERATORS
-from softscribe.alignment.problem import Problem, ProblemArrays
+from softscribe.alignment.problem import Problem
 from softscribe.alignment.results import Alignment
 
 THINNEST = 4
@@ -125,7 +126,7 @@ def _run_strips(
 
 
 def _arrays(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> ProblemArrays:
-    return problem.arrays(tuple(cost.shape), frame_counts.tolist(), target_counts.tolist())
+    return lay_out(problem, tuple(cost.shape), frame_counts, target_counts).converted(Tensor.numpy)
 
 
 def _run_common(

@@ -9,7 +9,6 @@ per cell then D alone, 8 bytes, and the way back computes them anew. In memory a
 import numpy as np
 from numba import njit, prange
 
-from softscribe.alignment.boundaries import BoundaryArrays
 from softscribe.alignment.cpu.arrival_kernels import (
     Item,
     Kept,
@@ -23,7 +22,7 @@ from softscribe.alignment.cpu.arrival_kernels import (
     weigh_arrivals,
 )
 from softscribe.alignment.cpu.operator_kernels import OPTIONS, information, weigh_all
-from softscribe.alignment.steps import StepArrays
+from softscribe.alignment.layout import BoundaryArrays, StepArrays
 
 PROBABILITY_BYTES = 12
 """Per cell, up to which probabilities are kept: three steps in float32. With the lines of the anti-diagonals it stays below 16."""
@@ -43,13 +42,13 @@ def forward_item(item: Item, kept: Kept) -> float:
     """Return an item's alignment cost in units of gamma, infinite if it has no path; fill what is to be kept."""
     lines = lines_of(item)
     starts, ends = item.starts, item.ends
-    first_start, first_end = starts.offsets[item.batch_index], ends.offsets[item.batch_index]
+    first_start, first_end = starts.begins[item.batch_index], ends.begins[item.batch_index]
     end_values = np.empty((len(kept.end_probabilities), 1))
     start, end = first_start, first_end
     for t in range(item.frames + item.targets - 1):
         first, cells = first_and_count(item, t)
         begin = start
-        while start < starts.offsets[item.batch_index + 1] and starts.frames[start] + starts.targets[start] == t:
+        while start < starts.stops[item.batch_index] and starts.frames[start] + starts.targets[start] == t:
             start += 1
         here = kept.accumulated[accumulated_place(item, kept, t) + first :][:cells]
         fill_steps(item, t, lines)
@@ -60,7 +59,7 @@ def forward_item(item: Item, kept: Kept) -> float:
             position = place(item, t) + first
             for s in range(len(item.steps.frames)):
                 kept.probabilities[s, position : position + cells] = lines.arrivals[s, :cells]
-        while end < ends.offsets[item.batch_index + 1] and ends.frames[end] + ends.targets[end] == t:
+        while end < ends.stops[item.batch_index] and ends.frames[end] + ends.targets[end] == t:
             i = ends.frames[end] - first
             end_values[end - first_end, 0] = here[i] + (ends.weights[end] * lines.scaled[i] + ends.costs[end] / item.gamma)
             end += 1
@@ -84,21 +83,21 @@ def backward_item(item: Item, kept: Kept, gradient: np.ndarray, expected: np.nda
     steps, starts, ends = item.steps, item.starts, item.ends
     passing = np.zeros((item.depth, item.frames))  # E of `depth` anti-diagonals
     weights, totals = np.empty(item.frames), np.empty(item.frames)  # weights: mean weight times E
-    start, end = starts.offsets[item.batch_index + 1], ends.offsets[item.batch_index + 1] - 1
+    start, end = starts.stops[item.batch_index], ends.stops[item.batch_index] - 1
     path_cost = entropy = 0.0
     for t in range(item.frames + item.targets - 2, -1, -1):
         first, cells = first_and_count(item, t)
         here = passing[t % item.depth, first : first + cells]
         weights[:cells] = 0.0
-        while end >= ends.offsets[item.batch_index] and ends.frames[end] + ends.targets[end] == t:
-            i, probability = ends.frames[end] - first, kept.end_probabilities[end - ends.offsets[item.batch_index]]
+        while end >= ends.begins[item.batch_index] and ends.frames[end] + ends.targets[end] == t:
+            i, probability = ends.frames[end] - first, kept.end_probabilities[end - ends.begins[item.batch_index]]
             here[i] += probability
             weights[i] = probability * ends.weights[end]
             path_cost += probability * ends.costs[end]
             entropy += information(probability)
             end -= 1
         stop_start = start
-        while start > starts.offsets[item.batch_index] and starts.frames[start - 1] + starts.targets[start - 1] == t:
+        while start > starts.begins[item.batch_index] and starts.frames[start - 1] + starts.targets[start - 1] == t:
             start -= 1
         fill_steps(item, t, lines)
         if kept.all_accumulated:
@@ -168,8 +167,8 @@ def align_batch(
             np.empty(item.frames * (item.targets if all_accumulated else depth)),
             all_accumulated,
             np.empty((step_count, item.frames * item.targets if keep_probabilities else 0), cost.dtype),
-            np.zeros(starts.offsets[b + 1] - starts.offsets[b]),
-            np.empty(ends.offsets[b + 1] - ends.offsets[b]),
+            np.zeros(starts.stops[b] - starts.begins[b]),
+            np.empty(ends.stops[b] - ends.begins[b]),
         )
         losses[b] = gamma * forward_item(item, kept)
         if keep_gradient and losses[b] < np.inf:

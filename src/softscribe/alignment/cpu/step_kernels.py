@@ -3,9 +3,8 @@
 import numpy as np
 from numba import njit
 
-from softscribe.alignment.boundaries import BoundaryArrays
 from softscribe.alignment.cpu.operator_kernels import OPTIONS
-from softscribe.alignment.steps import StepArrays
+from softscribe.alignment.layout import BoundaryArrays, StepArrays
 
 
 @njit(**OPTIONS)
@@ -47,7 +46,7 @@ def fill_factors_and_costs(
 def reachable(item: int, frames: int, targets: int, steps: StepArrays, starts: BoundaryArrays, ends: BoundaryArrays) -> bool:
     """Return whether any path leads from a start cell to an end cell of an item, whatever its cells cost."""
     reached = np.zeros((frames, targets), np.bool_)
-    for start in range(starts.offsets[item], starts.offsets[item + 1]):
+    for start in range(starts.begins[item], starts.stops[item]):
         reached[starts.frames[start], starts.targets[start]] = True
     for n in range(frames):
         for m in range(targets):
@@ -58,6 +57,6 @@ def reachable(item: int, frames: int, targets: int, steps: StepArrays, starts: B
                     is_open = weight_row < 0 or cell_value(steps, weight_row, item, n, m) < np.inf
                     reached[n, m] |= is_open and (cost_row < 0 or cell_value(steps, cost_row, item, n, m) < np.inf)
     reaches_end = False
-    for end in range(ends.offsets[item], ends.offsets[item + 1]):
+    for end in range(ends.begins[item], ends.stops[item]):
         reaches_end |= reached[ends.frames[end], ends.targets[end]]
     return reaches_end

@@ -1,4 +1,4 @@
-"""Alignment on a GPU by Numba: on the tensors' own device and torch's current stream, without waiting for it (but see `_layout`)."""
+"""Alignment on a GPU by Numba: on the tensors' own device and torch's current stream, without waiting for it."""
 
 import importlib.util
 import math
@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softscribe.alignment.boundaries import FIXED, BoundaryArrays
+from softscribe.alignment.layout import lay_out
 from softscribe.alignment.operators import OPERATORS
 from softscribe.alignment.problem import Problem
 from softscribe.alignment.results import Alignment
-from softscribe.alignment.steps import StepArrays, step_arrays
 
 
 def losses_and_gradient(
@@ -26,8 +25,8 @@ def losses_and_gradient(
     An item without a path has an infinite loss and a gradient of 0, one with a count out of range a loss of NaN and a gradient of 0. NaN,
     or a cost beyond the numbers, makes the loss NaN or infinite wherever a path may pass.
 
-    Scratch for classical problems is 8 bytes per cell for the step probabilities, and below 1 besides, from torch's allocator; without a
-    gradient below 1. For others the former is 4 bytes per cell and step, 8 for a float64 cost.
+    Scratch, from torch's allocator, is 8 bytes per cell and below 1 besides for classical problems in float32; without a gradient below 1.
+    For others see `launches.sweep_common`.
 
     Shape: cost (B, N, M); frame_counts, target_counts (B,) int64, on the device of the cost -> (B,), (B, N, M), float64 for a float64 cost,
     else float32
@@ -83,9 +82,9 @@ def _run_common(
     if batch > 0:
         with _current(cost.device) as (stream, view, empty):
 
-            def views(tensors: Any) -> Any:
-                """Of a tuple of them; what has no element, and is then never looked at, gets one."""
-                return type(tensors)(*(view(tensor if tensor.numel() else tensor.new_zeros([1] * tensor.ndim)) for tensor in tensors))
+            def view_filled(tensor: Tensor) -> Any:
+                """What has no element, and is then never looked at, gets one."""
+                return view(tensor if tensor.numel() else tensor.new_zeros([1] * tensor.ndim))
 
             launches.sweep_common(
                 launches.COMMON,
@@ -96,7 +95,7 @@ def _run_common(
                 view(target_counts),
                 1.0 if problem.operator == "hard" else float(problem.gamma),  # what has no temperature needs no unit
                 OPERATORS.index(problem.operator),
-                *map(views, _layout(cost, frame_counts, target_counts, problem)),
+                *lay_out(problem, tuple(cost.shape), frame_counts, target_counts).converted(view_filled),
                 1 + max(min(step.frames, cost.shape[1]) + min(step.targets, cost.shape[2]) for step in problem.path_steps),
                 view(losses),
                 view(gradient) if gradient_wanted else None,
@@ -117,33 +116,6 @@ def _counts_or_zeros(cost: Tensor, frame_counts: Tensor, target_counts: Tensor) 
     _, frames, targets = cost.shape
     inside = (frame_counts >= 1) & (frame_counts <= frames) & (target_counts >= 1) & (target_counts <= targets)
     return frame_counts * inside, target_counts * inside
-
-
-def _layout(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, problem: Problem) -> Any:
-    """Return `ProblemArrays`, here of tensors on the device of the cost.
-
-    Steps with tensors and boundaries other than fixed ones depend on the counts, for which this waits.
-    """
-    steps, shape, device = problem.path_steps, tuple(cost.shape), cost.device
-    if problem.boundaries != FIXED or any(isinstance(value, Tensor) for step in steps for value in (step.weight, step.cost)):
-        counts = torch.stack((frame_counts, target_counts)).clamp(min=1).tolist()  # what is left out is laid out as one cell
-        arrays: Any = problem.arrays(shape, *counts)
-        return [type(part)(*(torch.as_tensor(array, device=device) for array in part)) for part in arrays]
-    offsets = torch.arange(len(cost) + 1, device=device)
-    zeros = torch.zeros_like(frame_counts)
-    nothing = zeros.double()
-    of_steps: Any = StepArrays
-    of_cells: Any = BoundaryArrays
-    return (
-        of_steps(*(_sent(torch.from_numpy(array), device) for array in step_arrays(steps, shape, (), ()))),
-        of_cells(offsets, zeros, zeros, nothing + 1, nothing),
-        of_cells(offsets, frame_counts - 1, target_counts - 1, nothing, nothing),
-    )
-
-
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on the device without waiting, which takes memory that the GPU reads by itself. torch keeps it until it has."""
-    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @contextmanager

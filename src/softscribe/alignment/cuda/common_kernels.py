@@ -1,8 +1,9 @@
 """The GPU's common kernels: any steps, boundaries and minimum operator, in float64 and in units of gamma, as on the CPU.
 
 One block per item; its threads share the cells of an anti-diagonal n + m = t, which do not depend on each other, and meet at a barrier
-after each. Kept of the way forward are the steps' probabilities alone, in the type of the cost, one anti-diagonal after the other, so
-that neighbouring threads write neighbouring cells. Nothing here needs more of the hardware than the simulator has.
+after each. Kept of the way forward is D alone, one anti-diagonal after the other, so that neighbouring threads read and write
+neighbouring cells; the way back computes the steps' probabilities anew. Costs are read row by row, so coalesced, of 32 anti-diagonals at
+a time, and turned in shared memory. Nothing here needs more of the hardware than the simulator has.
 """
 
 import math
@@ -10,18 +11,51 @@ import math
 import numpy as np
 from numba import cuda, float64
 
-from softscribe.alignment.boundaries import BoundaryArrays
+from softscribe.alignment.cuda.lane_kernels import LANES
 from softscribe.alignment.cuda.operator_kernels import information, weigh
-from softscribe.alignment.steps import StepArrays
+from softscribe.alignment.layout import BoundaryArrays, StepArrays
 
 THREADS = 256
+STAGED = 32
+"""Anti-diagonals whose costs are read at a time."""
+STAGING_WARPS = 4
+"""Warps that do so: a tile of float64 for each is what fits into shared memory."""
+TILES = (STAGING_WARPS, LANES, STAGED + 1)
+"""So wide that no two lanes meet in a bank."""
 
 
 @cuda.jit(device=True)
-def cells_before(t: int, frames: int, targets: int) -> int:
-    """Return how many cells lie on the anti-diagonals before t: a triangle less the corners that stand out of the matrix."""
+def place(t: int, frames: int, targets: int, depth: int, all_kept: bool) -> int:
+    """Return where an anti-diagonal's frame 0 stands, or would stand, in an array of all cells, or of the last `depth` anti-diagonals."""
+    if not all_kept:
+        return (t % depth) * frames
     above, right, both = max(t - frames, 0), max(t - targets, 0), max(t - frames - targets, 0)
-    return (t * (t + 1) - above * (above + 1) - right * (right + 1) + both * (both + 1)) // 2
+    cells_before = (t * (t + 1) - above * (above + 1) - right * (right + 1) + both * (both + 1)) // 2
+    return cells_before - max(0, t - targets + 1)
+
+
+@cuda.jit(device=True)
+def stage(cost: np.ndarray, item: int, frames: int, targets: int, begin: int, tiles: np.ndarray, staged: np.ndarray) -> None:
+    """Copy the costs of `STAGED` anti-diagonals from `begin` on to `staged`, one anti-diagonal after the other. For all threads of a block.
+
+    Shape: cost (B, N, M); tiles `TILES`, shared; staged (B, STAGED, N)
+    """
+    warp, lane = cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
+    warps = min(STAGING_WARPS, cuda.blockDim.x // LANES)
+    first, stop = max(0, begin - targets + 1), min(frames, begin + STAGED)
+    for chunk in range(first, stop, warps * LANES):
+        row = chunk + warp * LANES
+        if warp < warps:
+            for n in range(row, min(row + LANES, stop)):
+                m = begin - n + lane
+                if m >= 0 and m < targets:
+                    tiles[warp, n - row, lane] = cost[item, n, m]
+        cuda.syncthreads()
+        n = row + lane
+        if warp < warps and n < stop:
+            for k in range(STAGED):
+                staged[item, k, n] = tiles[warp, lane, k]
+        cuda.syncthreads()
 
 
 @cuda.jit(device=True)
@@ -61,6 +95,42 @@ def stop_of_diagonal(cells: BoundaryArrays, begin: int, last: int, t: int) -> in
     return begin
 
 
+@cuda.jit(device=True)
+def weigh_arrivals(
+    c: float,
+    item: int,
+    n: int,
+    m: int,
+    frames: int,
+    targets: int,
+    gamma: float,
+    operator: int,
+    steps: StepArrays,
+    starts: BoundaryArrays,
+    start: int,
+    accumulated: np.ndarray,
+    depth: int,
+    all_kept: bool,
+    values: np.ndarray,
+) -> float:
+    """Return D of a cell, whose cost is c in units of gamma, and put the probabilities of all ways to arrive there into `values`.
+
+    Args:
+        start: which of the start cells it is; -1 if it is none.
+
+    Shape: accumulated (cells,) of the item; values (S + 1,), the last for starting here
+    """
+    step_count = len(steps.frames)
+    for s in range(step_count):
+        i, j = n - steps.frames[s], m - steps.targets[s]
+        values[s] = math.inf
+        if i >= 0 and j >= 0:
+            factor, step_cost = factor_and_cost(steps, s, item, n, m)
+            values[s] = accumulated[place(i + j, frames, targets, depth, all_kept) + i] + (factor * c + step_cost / gamma)
+    values[step_count] = starts.weights[start] * c + starts.costs[start] / gamma if start >= 0 else math.inf
+    return weigh(values, step_count + 1, operator)
+
+
 @cuda.jit
 def forward_common(
     cost: np.ndarray,
@@ -73,59 +143,60 @@ def forward_common(
     ends: BoundaryArrays,
     depth: int,
     accumulated: np.ndarray,
+    all_kept: bool,
     arrivals: np.ndarray,
-    keep_probabilities: bool,
-    probabilities: np.ndarray,
-    start_probabilities: np.ndarray,
+    staged: np.ndarray,
     end_probabilities: np.ndarray,
     losses: np.ndarray,
 ) -> None:
-    """Fill losses, the steps' probabilities (if wanted) and those of the end cells.
+    """Fill losses, D in `accumulated`, of all cells or in turn of the last `depth` anti-diagonals, and the end cells' probabilities.
 
     An item whose counts are both 0 is left out.
 
-    Shape: cost (B, N, M); accumulated (B, depth, N) and arrivals (B, N, S + 1): scratch; probabilities (B, S, N x M);
-    start_probabilities, end_probabilities like `starts`, `ends`; losses (B,)
+    Shape: cost (B, N, M); accumulated (B, N x M, or depth x N); arrivals (B, S + 1, N) and staged (B, STAGED, N): scratch;
+    end_probabilities like the places of `ends`; losses (B,)
     """
+    tiles = cuda.shared.array(TILES, float64)
     item, thread = cuda.blockIdx.x, cuda.threadIdx.x
     frames, targets = frame_counts[item], target_counts[item]
     if frames == 0:
         return
-    step_count = len(steps.frames)
-    start, end = starts.offsets[item], ends.offsets[item]
+    start, end = starts.begins[item], ends.begins[item]
     for t in range(frames + targets - 1):
+        if t % STAGED == 0:
+            stage(cost, item, frames, targets, t, tiles, staged)
         first, stop = max(0, t - targets + 1), min(frames - 1, t) + 1
-        position = cells_before(t, frames, targets) - first
-        starts_stop = stop_of_diagonal(starts, start, starts.offsets[item + 1], t)
-        ends_stop = stop_of_diagonal(ends, end, ends.offsets[item + 1], t)
+        starts_stop = stop_of_diagonal(starts, start, starts.stops[item], t)
+        ends_stop = stop_of_diagonal(ends, end, ends.stops[item], t)
         for n in range(first + thread, stop, cuda.blockDim.x):
-            m = t - n
-            c = np.float64(cost[item, n, m]) / gamma
+            c = np.float64(staged[item, t % STAGED, n]) / gamma
             if c == math.inf:
                 c = math.nan  # or it would pass for a blocked cell
-            values = arrivals[item, n]
-            for s in range(step_count):
-                i, j = n - steps.frames[s], m - steps.targets[s]
-                values[s] = math.inf
-                if i >= 0 and j >= 0:
-                    factor, step_cost = factor_and_cost(steps, s, item, n, m)
-                    values[s] = accumulated[item, (i + j) % depth, i] + (factor * c + step_cost / gamma)
-            index = find(starts, start, starts_stop, n)
-            values[step_count] = starts.weights[index] * c + starts.costs[index] / gamma if index >= 0 else math.inf
-            here = weigh(values, step_count + 1, operator)
-            if index >= 0:
-                start_probabilities[index] = values[step_count]
-            accumulated[item, t % depth, n] = here
-            if keep_probabilities:
-                for s in range(step_count):
-                    probabilities[item, s, position + n] = values[s]
+            here = weigh_arrivals(
+                c,
+                item,
+                n,
+                t - n,
+                frames,
+                targets,
+                gamma,
+                operator,
+                steps,
+                starts,
+                find(starts, start, starts_stop, n),
+                accumulated[item],
+                depth,
+                all_kept,
+                arrivals[item, :, n],
+            )
+            accumulated[item, place(t, frames, targets, depth, all_kept) + n] = here
             index = find(ends, end, ends_stop, n)
             if index >= 0:
                 end_probabilities[index] = here + (ends.weights[index] * c + ends.costs[index] / gamma)
         start, end = starts_stop, ends_stop
         cuda.syncthreads()
     if thread == 0:
-        begin, stop = ends.offsets[item], ends.offsets[item + 1]
+        begin, stop = ends.begins[item], ends.stops[item]
         losses[item] = gamma * weigh(end_probabilities[begin:stop], stop - begin, operator) if stop > begin else math.inf
 
 
@@ -134,13 +205,16 @@ def backward_common(
     cost: np.ndarray,
     frame_counts: np.ndarray,
     target_counts: np.ndarray,
+    gamma: float,
+    operator: int,
     steps: StepArrays,
     starts: BoundaryArrays,
     ends: BoundaryArrays,
     depth: int,
-    passing: np.ndarray,
-    probabilities: np.ndarray,
-    start_probabilities: np.ndarray,
+    accumulated: np.ndarray,
+    handed: np.ndarray,
+    arrivals: np.ndarray,
+    staged: np.ndarray,
     end_probabilities: np.ndarray,
     losses: np.ndarray,
     gradient: np.ndarray,
@@ -153,24 +227,27 @@ def backward_common(
 
     A cell gathers from the cells after it what they hand back, so that no two threads write to one place.
 
-    Shape: passing (B, depth, N): scratch; gradient, expected (B, N, M); path_costs, entropies (B,); the others as in `forward_common`
+    Shape: accumulated (B, N x M); handed (B, depth, S, N): scratch; gradient, expected (B, N, M); path_costs, entropies (B,); the others
+    as in `forward_common`
     """
+    tiles = cuda.shared.array(TILES, float64)
     path_cost_sums = cuda.shared.array(THREADS, float64)
     entropy_sums = cuda.shared.array(THREADS, float64)
     item, thread = cuda.blockIdx.x, cuda.threadIdx.x
     frames, targets = frame_counts[item], target_counts[item]
     step_count = len(steps.frames)
-    start, end = starts.offsets[item + 1], ends.offsets[item + 1]
+    start, end = starts.stops[item], ends.stops[item]
     path_cost = entropy = 0.0
     if not losses[item] < math.inf:  # no path, NaN, or left out
         return
     for t in range(frames + targets - 2, -1, -1):
+        if t % STAGED == STAGED - 1 or t == frames + targets - 2:
+            stage(cost, item, frames, targets, t - t % STAGED, tiles, staged)
         first, stop = max(0, t - targets + 1), min(frames - 1, t) + 1
-        position = cells_before(t, frames, targets) - first
         starts_begin, ends_begin = start, end
-        while starts_begin > starts.offsets[item] and starts.frames[starts_begin - 1] + starts.targets[starts_begin - 1] == t:
+        while starts_begin > starts.begins[item] and starts.frames[starts_begin - 1] + starts.targets[starts_begin - 1] == t:
             starts_begin -= 1
-        while ends_begin > ends.offsets[item] and ends.frames[ends_begin - 1] + ends.targets[ends_begin - 1] == t:
+        while ends_begin > ends.begins[item] and ends.frames[ends_begin - 1] + ends.targets[ends_begin - 1] == t:
             ends_begin -= 1
         for n in range(first + thread, stop, cuda.blockDim.x):
             m = t - n
@@ -184,30 +261,29 @@ def backward_common(
             for s in range(step_count):
                 i, j = n + steps.frames[s], m + steps.targets[s]
                 if i < frames and j < targets:
-                    after = cells_before(i + j, frames, targets) - max(0, i + j - targets + 1) + i
-                    here += passing[item, (i + j) % depth, i] * np.float64(probabilities[item, s, after])
+                    here += handed[item, (i + j) % depth, s, i]
+            c = np.float64(staged[item, t % STAGED, n])
+            values = arrivals[item, :, n]
             index = find(starts, starts_begin, start, n)
-            # The probabilities sum to 1, but for rounding to float32, which would add up along a path.
-            total = start_probabilities[index] if index >= 0 else 0.0
+            weigh_arrivals(
+                c / gamma, item, n, m, frames, targets, gamma, operator, steps, starts, index, accumulated[item], depth, True, values
+            )
             for s in range(step_count):
-                total += np.float64(probabilities[item, s, position + n])
-            shared = here / total if total > 0.0 else 0.0
-            for s in range(step_count):
-                probability = np.float64(probabilities[item, s, position + n])
-                if probability != 0.0:
+                passing = here * values[s]
+                handed[item, t % depth, s, n] = passing
+                if values[s] != 0.0:
                     factor, step_cost = factor_and_cost(steps, s, item, n, m)
-                    weight += shared * probability * factor
-                    path_cost += shared * probability * step_cost
-                    entropy += here * information(probability)
+                    weight += passing * factor
+                    path_cost += passing * step_cost
+                    entropy += here * information(values[s])
             if index >= 0:
-                started = shared * start_probabilities[index]
+                started = here * values[step_count]
                 weight += started * starts.weights[index]
                 path_cost += started * starts.costs[index]
-                entropy += here * information(start_probabilities[index])
-            passing[item, t % depth, n] = shared
+                entropy += here * information(values[step_count])
             gradient[item, n, m] = weight
             if keep_statistics:
-                path_cost += weight * np.float64(cost[item, n, m])
+                path_cost += weight * c
                 expected[item, n, m] = here
         start, end = starts_begin, ends_begin
         cuda.syncthreads()

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from softscribe.alignment.boundaries import BoundaryArrays
 from softscribe.alignment.cuda import common_kernels, strip_backward_kernels, strip_kernels
 from softscribe.alignment.cuda.lane_kernels import LANES, WARPS
-from softscribe.alignment.steps import StepArrays, exponent_factor
+from softscribe.alignment.layout import BoundaryArrays, StepArrays
+from softscribe.alignment.steps import exponent_factor
 
 LAUNCH_CHUNKS = 3
 """What a launch costs beside its work, in chunks of 32 anti-diagonals; a guess, since it only shifts a balance."""
@@ -176,6 +176,8 @@ def sweep_common(
     """Fill `losses` and, unless they are None, `gradient` and the `statistics`: expected alignment, expected path costs, path entropies.
 
     Padding, what follows the loss of an item without a path, and everything of one whose counts are both 0, are left as they are.
+    Scratch is 8 bytes per cell (without a gradient none), and per frame 8 per step of the anti-diagonals that the longest reaches back, 8
+    per step and one more, and 32 costs.
 
     Args:
         steps, starts, ends: of arrays on the device.
@@ -186,41 +188,22 @@ def sweep_common(
     """
     batch, frames, targets = cost.shape
     step_count = steps.frames.shape[0]
-    of_anti_diagonals = empty((batch, depth, frames), "float64")
-    probabilities = empty((batch, step_count, frames * targets) if gradient is not None else (1, 1, 1), str(cost.dtype))
-    start_probabilities, end_probabilities = (empty((max(cells.frames.shape[0], 1),), "float64") for cells in (starts, ends))
+    keep = gradient is not None
+    accumulated = empty((batch, frames * (targets if keep else depth)), "float64")
+    arrivals = empty((batch, step_count + 1, frames), "float64")
+    staged = empty((batch, common_kernels.STAGED, frames), str(cost.dtype))
+    end_probabilities = empty(ends.frames.shape, "float64")
     threads = min(common_kernels.THREADS, LANES * math.ceil(min(frames, targets) / LANES))
-    sweeps.forward[batch, threads, stream](
-        cost,
-        frame_counts,
-        target_counts,
-        gamma,
-        operator,
-        steps,
-        starts,
-        ends,
-        depth,
-        of_anti_diagonals,
-        empty((batch, frames, step_count + 1), "float64"),
-        gradient is not None,
-        probabilities,
-        start_probabilities,
-        end_probabilities,
-        losses,
-    )
+    problem = (cost, frame_counts, target_counts, gamma, operator, steps, starts, ends, depth)
+    sweeps.forward[batch, threads, stream](*problem, accumulated, keep, arrivals, staged, end_probabilities, losses)
     if gradient is None:
         return
     sweeps.backward[batch, threads, stream](
-        cost,
-        frame_counts,
-        target_counts,
-        steps,
-        starts,
-        ends,
-        depth,
-        of_anti_diagonals,
-        probabilities,
-        start_probabilities,
+        *problem,
+        accumulated,
+        empty((batch, depth, step_count, frames), "float64"),
+        arrivals,
+        staged,
         end_probabilities,
         losses,
         gradient,
