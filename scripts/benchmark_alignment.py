@@ -30,7 +30,9 @@ ONE_ONE_TWO = StepWeights(diagonal=2)
 CLASSICAL_SHAPES = [(32, 500, 60), (16, 500, 500), (4, 2000, 400), (1, 4000, 1000)]
 COMMON_SHAPE = (8, 500, 400)
 PEER: dict[str, Any] = {"normalization": "none", "backend": "cpu_numba", "dtype_float": torch.float32}
-THREE_STEPS: dict[str, Any] = {"step_sizes": [[1, 0], [0, 1], [1, 1]], "global_step_weights": [1, 1, 2]}  # [frames, targets]
+FIVE_STEPS = [[1, 0], [0, 1], [1, 1], [2, 1], [1, 2]]  # [frames, targets]
+THREE_STEPS: dict[str, Any] = {"step_sizes": [[1, 0], [0, 1], [1, 1]], "global_step_weights": [1, 1, 2]}
+COMMON_OPTIONS = ['dict(operator="sparse")', f"dict(steps=[Step(*advance) for advance in {FIVE_STEPS}])"]
 TURNS = 9
 
 MEMORY = """
@@ -48,7 +50,6 @@ before = peak_bytes()
 losses = soft_dtw(cost, **options)
 print((peak_bytes() - before) / cost.numel() - cost.element_size())
 """
-COMMON_OPTIONS = ['dict(operator="sparse")', "dict(steps=[Step(1, 0), Step(0, 1), Step(1, 1), Step(2, 1), Step(1, 2)])"]
 FIRST_CALL = """
 import time, numba, torch
 from softscribe.alignment import StepWeights, soft_dtw
@@ -121,6 +122,9 @@ def common_cases() -> dict[str, Case]:
     return {
         "weights by cell": Case({"steps": steps}, dDTW(**THREE_STEPS, **PEER), {"local_step_weights": by_cell}),
         "2-1 steps": Case({"steps": TWO_ONE_STEPS}, SDTW(step_sizes=[[1, 1], [2, 1], [1, 2]], global_step_weights=[1, 1, 1], **PEER)),
+        "five steps": Case(
+            {"steps": [Step(*advance) for advance in FIVE_STEPS]}, SDTW(step_sizes=FIVE_STEPS, global_step_weights=[1] * 5, **PEER)
+        ),
         "subsequence": Case(
             {"weights": ONE_ONE_TWO, "boundaries": Subsequence(frames="both")}, subSDTW(**THREE_STEPS, sub_X=True, sub_Y=False, **PEER)
         ),
