@@ -77,8 +77,8 @@ def check_waiting(device: str) -> Tally:
     runs: dict[str, Callable[[], Any]] = {
         "float64": lambda: loss_and_gradient(cost.double(), *counts),
         "tensors by cell, on the GPU": lambda: loss_and_gradient(cost, *counts, steps=on_gpu),
-        "CTC": lambda: ctc_loss(log_probs, labels),
-        "multi-label CTC": lambda: multi_label_ctc_loss(log_probs, log_probs[:, :, 0], multi_hot),
+        "CTC": lambda: torch.autograd.grad(ctc_loss(log_probs, labels).sum(), log_probs),
+        "multi-label CTC": lambda: torch.autograd.grad(multi_label_ctc_loss(log_probs, log_probs[:, :, 0], multi_hot).sum(), log_probs),
     }
     per_cell = torch.rand(COMMON_SHAPE, device=device)
     on_gpu = (Step(1, 0, weight=per_cell), Step(0, 1), Step(1, 1, cost=per_cell))

@@ -1,8 +1,10 @@
-"""Kernels compiled by two processes at once: Numba's cache has to hold each under its own types."""
+"""Numba's cache: what two processes write at once it has to hold under its own types; what cannot be read is made anew."""
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 DOUBLED = "[0.0, 2.0, 4.0, 6.0]\n"
 
@@ -49,3 +51,16 @@ def test_two_types_at_once_are_kept_apart(tmp_path: Path) -> None:
     assert [process.communicate(timeout=120)[0] for process in at_once] == [DOUBLED, DOUBLED]
     for kind in ("float32", "float64"):
         assert start(tmp_path, kind, "").communicate(timeout=120)[0] == DOUBLED
+
+
+@pytest.mark.parametrize("damaged", ["*.nbi", "*.nbc"])
+@pytest.mark.parametrize("content", [b"", b"cut off", "another version"])
+def test_what_cannot_be_read_is_compiled_anew(tmp_path: Path, damaged: str, content: bytes | str) -> None:
+    (tmp_path / "doubling.py").write_text(KERNEL)
+    assert start(tmp_path, "float32", "").communicate(timeout=120)[0] == DOUBLED
+    (file,) = (tmp_path / "__pycache__").glob(damaged)
+    if isinstance(content, str):  # that names a class which has gone since
+        content = file.read_bytes().replace(b"numba.core.types", b"numba.core.gone_")
+    file.write_bytes(content)
+    assert start(tmp_path, "float32", "").communicate(timeout=120)[0] == DOUBLED
+    assert start(tmp_path, "float32", "").communicate(timeout=120)[0] == DOUBLED

@@ -186,6 +186,31 @@ def broken_case(problem: Problem, *, everything: bool) -> dict[str, Any]:
 BROKEN_CASES = {("broken", name): broken_case(problem, everything="fast" not in name) for name, problem in BREAKABLE.items()}
 
 
+LARGER_CASES = {  # several times 32 anti-diagonals, several warps, more cells than threads
+    "70 x 40, long steps, unequal counts": case_of(
+        70, 40, problem=Problem(steps=(Step(1, 1), Step(2, 1), Step(1, 2), Step(3, 3))), counts=([70, 45], [40, 37]), everything=True
+    ),
+    "40 x 70, subsequence, float64": case_of(
+        40, 70, problem=Problem(boundaries=Subsequence(frames="both", targets="end")), dtype=torch.float64, everything=True
+    ),
+    "300 x 3, sparse": case_of(300, 3, problem=Problem(operator="sparse")),
+    "3 x 100, no gradient": case_of(3, 100, problem=Problem(operator="hard"), gradient_wanted=False),
+    "steps that never fit": case_of(5, 9, problem=Problem(steps=(Step(1, 0), Step(0, 1), Step(9, 1), Step(1, 5000)))),
+}
+
+
+def dead_end_case(problem: Problem, *cell: int) -> dict[str, Any]:
+    case = case_of(6, 6, problem=problem)
+    case["cost"][0, *cell] = math.nan
+    return case
+
+
+DEAD_ENDS = {  # NaN where paths get to, and from where none goes on
+    "2-1 steps": dead_end_case(Problem(steps=TWO_ONE_STEPS), 5, 4),
+    "behind the end": dead_end_case(Problem(boundaries=BoundaryCells(end=(BoundaryCell(-2, -1, weight=0),))), 5, 5),
+}
+
+
 class CtcItem(NamedTuple):
     """What CTC gets on a GPU, where nothing is looked at, and the loss that it shall find: by torch's own if None."""
 
@@ -193,6 +218,7 @@ class CtcItem(NamedTuple):
     frame_count: int = 6
     target_count: int = 3
     log_prob: float | None = None
+    place: tuple[int, int] = (2, 2)
     loss: float | None = None
 
 
@@ -212,6 +238,7 @@ CTC_ITEMS = {
     "fewer than no labels": CtcItem((1, 2, 3), target_count=-1, loss=math.nan),
     "as many labels as there are numbers": CtcItem((1, 2, 3), target_count=2**63 - 1, loss=math.nan),
     "a log-probability that is NaN": CtcItem((1, 2, 3), log_prob=math.nan, loss=math.nan),
+    "a log-probability that is NaN where no path goes on": CtcItem((1, 2, 3), log_prob=math.nan, place=(5, 1)),
     "a log-probability that is infinite": CtcItem((1, 2, 3), log_prob=-math.inf, loss=math.nan),
 }
 
@@ -221,7 +248,7 @@ def ctc_arguments() -> tuple[Tensor, ...]:
     log_probs = torch.randn(len(items), 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).log_softmax(dim=2)
     for item, of_item in zip(log_probs, items, strict=True):
         if of_item.log_prob is not None:
-            item[2, 2] = of_item.log_prob
+            item[of_item.place] = of_item.log_prob
     columns = [torch.tensor(column) for column in zip(*(item[:3] for item in items), strict=True)]
     return log_probs, *columns
 
@@ -252,7 +279,7 @@ DETOURS = {gamma: with_detour(gamma) for gamma in (0.01, 1.0)}
 def results() -> dict[Any, tuple[Tensor, ...]]:
     """Of all cases but the slow one, from two processes, which take about the same time."""
     groups = (
-        CASES | {"ctc": ctc_case()},
+        CASES | {"ctc": ctc_case()} | LARGER_CASES | DEAD_ENDS,
         COMMON_CASES | BROKEN_CASES | EXTREMES | {("detour", gamma): case for gamma, case in DETOURS.items()},
     )
     with ThreadPoolExecutor() as executor:
@@ -306,6 +333,27 @@ def test_the_common_kernels_agree_with_the_reference(
         assert_close(entropy, on_cpu.path_entropy)
 
 
+@pytest.mark.parametrize("name", LARGER_CASES)
+def test_larger_matrices_agree_with_the_reference(name: str, results: dict[Any, tuple[Tensor, ...]]) -> None:
+    case, (losses, gradient, *statistics) = LARGER_CASES[name], results[name]
+    arguments, options = arguments_of(case)
+    expected = reference_align(*arguments, **options)
+    torch.testing.assert_close(losses.double(), expected.losses.double(), rtol=1e-6, atol=0)
+    if case["gradient_wanted"]:
+        torch.testing.assert_close(gradient.double(), expected.gradient.double(), rtol=0, atol=1e-6)
+    if statistics:
+        torch.testing.assert_close(statistics[0].double(), expected.expected_alignment.double(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", DEAD_ENDS)
+def test_what_leads_nowhere_harms_nothing(name: str, results: dict[Any, tuple[Tensor, ...]]) -> None:
+    losses, gradient = results[name]
+    arguments, options = arguments_of(DEAD_ENDS[name])
+    expected = reference_align(*arguments, **options)
+    torch.testing.assert_close(losses.double(), expected.losses.double(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient.double(), expected.gradient.double(), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", BREAKABLE)
 def test_what_is_not_validated_gives_nan_and_harms_no_other_item(name: str, results: dict[Any, tuple[Tensor, ...]]) -> None:
     losses, gradient, *statistics = results["broken", name]
@@ -322,11 +370,12 @@ def test_what_is_not_validated_gives_nan_and_harms_no_other_item(name: str, resu
 @pytest.mark.parametrize("item", range(len(CTC_ITEMS)), ids=CTC_ITEMS)
 def test_ctc_that_is_not_validated(item: int, results: dict[Any, tuple[Tensor, ...]]) -> None:
     log_probs, labels, *counts = (values[item : item + 1] for values in ctc_arguments())
-    loss = results["ctc"][0][item]
+    loss, gradient = (result[item] for result in results["ctc"])
     expected = CTC_ITEMS[list(CTC_ITEMS)[item]].loss
     if expected is None:
-        torch_own = torch.nn.functional.ctc_loss(log_probs.transpose(0, 1), labels.clamp(max=3), *counts, reduction="none")
+        torch_own = torch.nn.functional.ctc_loss(log_probs.nan_to_num().transpose(0, 1), labels.clamp(max=3), *counts, reduction="none")
         torch.testing.assert_close(loss, torch_own[0], rtol=1e-12, atol=0)
+        assert gradient.isfinite().all()
     else:
         torch.testing.assert_close(loss, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from softscribe.alignment import (
     FIXED,
@@ -116,9 +118,21 @@ STEP_SETS = {
 
 @pytest.fixture
 def valueless(monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """A device as a GPU is to Python that does not wait: without values."""
-    monkeypatch.setattr(layout, "sent", lambda tensor, device: tensor.to(device))
+    """A device as a GPU is to Python that does not wait: without values, and without a copy but by `sent`, which alone does not wait."""
+    monkeypatch.setattr(layout, "sent", lambda tensor, device: torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
     return torch.device("meta")
+
+
+class NoCopies(TorchDispatchMode):
+    """Refuse whatever makes something on the device of something on the CPU."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        given = [argument for argument in tree_leaves((args, kwargs)) if isinstance(argument, Tensor)]
+        made = [result for result in tree_leaves(found) if isinstance(result, Tensor)]
+        if any(tensor.is_cpu for tensor in given) and any(tensor.is_meta for tensor in (*given, *made)):
+            raise RuntimeError(f"{func}: a copy from the CPU")
+        return found
 
 
 def moved(step: Step, device: torch.device) -> Step:
@@ -141,14 +155,19 @@ def test_no_value_on_a_gpu_is_looked_at(problem: Problem, tensors_on_gpu: bool, 
     on_cpu = lay_out(problem, SHAPE, *COUNTS)
     if tensors_on_gpu:
         problem = dataclasses.replace(problem, steps=[moved(step, valueless) for step in problem.path_steps])
-    arrays = lay_out(problem, SHAPE, *(counts.to(valueless) for counts in COUNTS))
+    counts = [count.to(valueless) for count in COUNTS]
+    with NoCopies():
+        arrays = lay_out(problem, SHAPE, *counts)
     for found, wanted in zip(itertools.chain(*arrays), itertools.chain(*on_cpu), strict=True):
         assert (found.device, found.shape, found.dtype) == (valueless, wanted.shape, wanted.dtype)
 
 
 def test_the_stand_in_would_notice() -> None:
-    with pytest.raises((RuntimeError, NotImplementedError)):
+    with pytest.raises(RuntimeError):
         lay_out(Problem(boundaries=Listed(FIXED)), SHAPE, *(counts.to("meta") for counts in COUNTS))
+    for copy in (lambda: torch.ones(1).to("meta"), lambda: torch.ones(2, device="meta") * torch.ones(2)):
+        with NoCopies(), pytest.raises(RuntimeError):
+            copy()
 
 
 @pytest.mark.parametrize("blank_weight", [1.0, 2.0, math.inf])
@@ -162,10 +181,12 @@ def test_ctc_looks_at_no_value_on_a_gpu(blank_weight: float, valueless: torch.de
 
     monkeypatch.setattr(ctc, "soft_dtw", soft_dtw)
     monkeypatch.setattr(costs, "_full_precision", lambda device: nullcontext())  # there is no autocast of meta tensors
-    logits, labels = torch.zeros(2, 9, 4, device=valueless), torch.zeros(2, 3, dtype=torch.int64, device=valueless)
+    logits = torch.zeros(2, 9, 4, device=valueless, requires_grad=True)
+    labels, multi_hot = torch.zeros(2, 3, dtype=torch.int64, device=valueless), torch.zeros(2, 3, 4, device=valueless)
     counts = [torch.zeros(2, dtype=torch.int64, device=valueless) for _ in range(2)]
-    ctc_loss(logits, labels, *counts, blank_weight=blank_weight)
-    multi_label_ctc_loss(logits, logits[:, :, 0], torch.zeros(2, 3, 4, device=valueless), *counts, blank_weight=blank_weight)
+    with NoCopies():
+        ctc_loss(logits, labels, *counts, blank_weight=blank_weight).sum().backward()
+        multi_label_ctc_loss(logits, logits[:, :, 0], multi_hot, *counts, blank_weight=blank_weight).sum().backward()
     assert len(laid_out) == 2
 
 

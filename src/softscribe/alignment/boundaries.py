@@ -55,8 +55,8 @@ class BoundaryCell:
     def __post_init__(self) -> None:
         for name in ("frame", "target"):
             index = whole_number(getattr(self, name))
-            if index is None:
-                raise ValueError(f"{name}: {getattr(self, name)!r}. Remedy: an integer, negative to count from the item's end.")
+            if index is None or not -(2**31) <= index < 2**31:
+                raise ValueError(f"{name}: {getattr(self, name)!r}. Remedy: an integer of 32 bits, negative to count from the item's end.")
             object.__setattr__(self, name, index)  # NumPy's, too
         for name, lowest in (("weight", 0.0), ("cost", -math.inf)):
             value = getattr(self, name)

@@ -5,7 +5,7 @@ a user's own are the exception, whose code takes the counts as numbers.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,15 +61,17 @@ class ProblemArrays(NamedTuple):
     starts: BoundaryArrays
     ends: BoundaryArrays
 
-    def converted(self, convert: Any) -> "ProblemArrays":
+    def converted(self, convert: Callable[[Array], Array]) -> "ProblemArrays":
         """Return the same of other arrays."""
-        return ProblemArrays(*(type(part)(*map(convert, part)) for part in self))  # type: ignore[arg-type]
+        steps, starts, ends = self
+        return ProblemArrays(StepArrays(*map(convert, steps)), BoundaryArrays(*map(convert, starts)), BoundaryArrays(*map(convert, ends)))
 
 
 def lay_out(problem: Problem, shape: tuple[int, ...], frame_counts: Tensor, target_counts: Tensor) -> ProblemArrays:
     """Lay out a problem for a cost matrix of `shape` (B, N, M) with items of these sizes.
 
-    An item of no frame and no target, as a GPU's backend makes of one with a count out of range, has no boundary cell.
+    An item of no frame and no target, as a GPU's backend makes of one with a count out of range, has no boundary cell but what boundaries
+    of a user's own say for an item of one cell.
 
     Raises:
         ValueError: see `step_arrays`, `boundary_arrays`.
@@ -109,7 +111,7 @@ def step_arrays(steps: Sequence[Step], shape: tuple[int, ...], frame_counts: Ten
     costs = [number_and_row(step.cost, f"steps[{index}].cost", -math.inf) for index, step in enumerate(steps)]
     blocked = [step.is_blocked for step in steps]
     cell_values, cell_strides = _flattened(values, device)
-    whole = torch.tensor(
+    integers = torch.tensor(
         [
             [min(step.frames, shape[1]) for step in steps],  # what is longer never fits either
             [min(step.targets, shape[2]) for step in steps],
@@ -118,12 +120,12 @@ def step_arrays(steps: Sequence[Step], shape: tuple[int, ...], frame_counts: Ten
         ],
         device="cpu",
     )
-    factors = [
+    numbers = [
         [0.0 if is_blocked else weight for (weight, _), is_blocked in zip(weights, blocked, strict=True)],
         [math.inf if is_blocked else cost for (cost, _), is_blocked in zip(costs, blocked, strict=True)],
     ]
-    frames, targets, weight_rows, cost_rows = sent(whole, device)
-    step_weights, step_costs = sent(torch.tensor(factors, dtype=torch.float64, device="cpu"), device)
+    frames, targets, weight_rows, cost_rows = sent(integers, device)
+    step_weights, step_costs = sent(torch.tensor(numbers, dtype=torch.float64, device="cpu"), device)
     return StepArrays(frames, targets, step_weights, step_costs, weight_rows, cost_rows, cell_values, cell_strides)
 
 
@@ -134,8 +136,8 @@ def _flattened(tensors: Sequence[Tensor], device: torch.device) -> tuple[Tensor,
         return torch.empty(0, dtype=dtype, device=device), torch.empty(0, 4, dtype=torch.int64, device=device)
     rows, begin = [], 0
     for tensor in tensors:
-        apart = [0 if size == 1 else stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
-        rows.append([begin, *[0] * (3 - len(apart)), *apart])
+        strides = [0 if size == 1 else stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
+        rows.append([begin, *[0] * (3 - len(strides)), *strides])
         begin += tensor.numel()
     values = torch.cat([sent(tensor.flatten(), device).to(dtype) for tensor in tensors])
     return values, sent(torch.tensor(rows, device="cpu"), device)
@@ -203,14 +205,12 @@ def _placed(cells: RelativeCells, shape: tuple[int, ...], frame_counts: Tensor, 
     target = target + (target < 0) * target_counts[:, None]
     inside = (frame >= 0) & (frame < frame_counts[:, None]) & (target >= 0) & (target < target_counts[:, None])
     # Along the anti-diagonals, equals in their order; what does not count comes last.
-    last = (frames + targets) * frames * count
-    keys = ((frame + target) * frames + frame) * count + torch.arange(count, device=device)
-    keys = keys.where(inside, last).sort(dim=1).values
-    equal = keys[:, 1:] // count == keys[:, :-1] // count
-    keys[:, 1:] = keys[:, 1:].where(~equal, last)
-    keys = keys.sort(dim=1).values
+    last = (frames + targets) * frames
+    keys, order = ((frame + target) * frames + frame).where(inside, last).sort(dim=1, stable=True)
+    is_first = torch.cat((torch.ones_like(inside[:, :1]), keys[:, 1:] != keys[:, :-1]), dim=1)
+    keys, moves = keys.where(is_first, last).sort(dim=1, stable=True)  # closes the gaps that the others leave
+    chosen = order.gather(1, moves)
     begins = torch.arange(batch, device=device) * count
-    chosen = keys % count
     return BoundaryArrays(
         begins,
         begins + (keys < last).sum(dim=1),

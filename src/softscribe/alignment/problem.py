@@ -52,6 +52,16 @@ class Problem:
         open_everywhere = {(step.frames, step.targets) for step in self.path_steps if step.is_open_everywhere}
         return {(1, 0), (0, 1)} <= open_everywhere and (self.boundaries == FIXED or isinstance(self.boundaries, Subsequence))
 
+    def depth(self, shape: Sequence[int]) -> int:
+        """Return how many anti-diagonals the longest step reaches back that fits into a cost matrix (B, N, M), and one more.
+
+        >>> Problem(steps=(Step(2, 1), Step(1, 0), Step(1, 900))).depth((1, 30, 20))
+        4
+        """
+        _, frames, targets = shape
+        fitting = [step.frames + step.targets for step in self.path_steps if step.frames < frames and step.targets < targets]
+        return 1 + max(fitting, default=0)
+
     def on_cpu(self) -> "Problem":
         """Return the problem with steps whose tensors are on the CPU, where their values are looked at."""
         if self.steps is None:

@@ -72,7 +72,7 @@ class Step:
         if not isinstance(other, Step):
             return NotImplemented
         values = ((self.weight, other.weight), (self.cost, other.cost))
-        same = all(torch.equal(torch.as_tensor(one), torch.as_tensor(another)) for one, another in values)
+        same = all(torch.equal(torch.as_tensor(one).cpu(), torch.as_tensor(another).cpu()) for one, another in values)
         return same and (self.frames, self.targets) == (other.frames, other.targets)
 
     def __hash__(self) -> int:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from softscribe.alignment.cpu.operator_kernels import OPTIONS, invert, scale, weigh_all
+from softscribe.alignment.cpu.operator_kernels import OPTIONS, invert, scale
 from softscribe.alignment.cpu.step_kernels import fill_factors_and_costs
 from softscribe.alignment.layout import BoundaryArrays, StepArrays
 
@@ -27,11 +27,11 @@ class Item(NamedTuple):
     starts: BoundaryArrays
     ends: BoundaryArrays
     depth: int
-    """Anti-diagonals that the longest step reaches back, and one more."""
+    """Anti-diagonals that the longest step reaches back that fits, and one more."""
 
 
 class Kept(NamedTuple):
-    """What is kept of the way forward, one anti-diagonal after the other: one of the first two, or, without a gradient, neither.
+    """What is kept of the way forward, one anti-diagonal after the other: for a gradient either all of D or the probabilities.
 
     Shape: accumulated (cells,), else of the last `depth` anti-diagonals; probabilities (S, cells), else (S, 0); start_probabilities (start
     cells of the item,); end_probabilities (end cells of the item,)
@@ -62,47 +62,43 @@ class Lines(NamedTuple):
 
 
 @njit(**OPTIONS)
-def lines_of(item: Item) -> Lines:
-    steps, frames = item.steps, item.frames
+def lines_of(steps: StepArrays, frames: int, gamma: float) -> Lines:
+    """Return room for an anti-diagonal, with the weights and costs of steps that are the same everywhere."""
     count = len(steps.frames)
     lines = Lines(np.empty(frames), np.empty((count, frames)), np.empty((count, frames)), np.empty((count + 1, frames)))
     for s in range(count):
-        lines.factors[s], lines.costs[s] = steps.weights[s], steps.costs[s] / item.gamma
+        lines.factors[s], lines.costs[s] = steps.weights[s], steps.costs[s] / gamma
     return lines
 
 
 @njit(**OPTIONS)
-def first_and_count(item: Item, t: int) -> tuple[int, int]:
+def first_and_count(t: int, frames: int, targets: int) -> tuple[int, int]:
     """Return the first frame of an anti-diagonal, and how many cells it has."""
-    first = max(0, t - item.targets + 1)
-    return first, min(item.frames - 1, t) + 1 - first
+    first = max(0, t - targets + 1)
+    return first, min(frames - 1, t) + 1 - first
 
 
 @njit(**OPTIONS)
-def place(item: Item, t: int) -> int:
-    """Return where an anti-diagonal's frame 0 stands, or would stand, in an array of all cells."""
-    above, right, both = max(t - item.frames, 0), max(t - item.targets, 0), max(t - item.frames - item.targets, 0)
+def place(t: int, frames: int, targets: int, depth: int, all_kept: bool) -> int:
+    """Return where an anti-diagonal's frame 0 stands, or would stand, in an array of all cells, or of the last `depth` anti-diagonals."""
+    if not all_kept:
+        return (t % depth) * frames
+    above, right, both = max(t - frames, 0), max(t - targets, 0), max(t - frames - targets, 0)
     cells_before = (t * (t + 1) - above * (above + 1) - right * (right + 1) + both * (both + 1)) // 2
-    return cells_before - max(0, t - item.targets + 1)
+    return cells_before - max(0, t - targets + 1)
 
 
 @njit(**OPTIONS)
-def accumulated_place(item: Item, kept: Kept, t: int) -> int:
-    return place(item, t) if kept.all_accumulated else (t % item.depth) * item.frames
-
-
-@njit(**OPTIONS)
-def destinations(item: Item, s: int, t: int) -> tuple[int, int]:
+def destinations(t: int, frames: int, targets: int, frame_step: int, target_step: int) -> tuple[int, int]:
     """Return the first frame of an anti-diagonal at which a step can arrive, and the one after the last."""
-    first, cells = first_and_count(item, t)
-    return max(first, item.steps.frames[s]), min(first + cells, t - item.steps.targets[s] + 1)
+    return max(0, t - targets + 1, frame_step), min(frames, t + 1, t - target_step + 1)
 
 
 @njit(**OPTIONS)
 def fill_steps(item: Item, t: int, lines: Lines) -> None:
     """Fill in what steps cost at anti-diagonal t that do not cost the same everywhere."""
     for s in range(len(item.steps.frames)):
-        low, high = destinations(item, s, t)
+        low, high = destinations(t, item.frames, item.targets, item.steps.frames[s], item.steps.targets[s])
         if low < high and (item.steps.weight_rows[s] >= 0 or item.steps.cost_rows[s] >= 0):
             factors, costs = lines.factors[s, : high - low], lines.costs[s, : high - low]
             fill_factors_and_costs(item.steps, s, item.batch_index, t, low, item.gamma, factors, costs)
@@ -116,52 +112,54 @@ def arrive(before: np.ndarray, scaled: np.ndarray, factors: np.ndarray, costs: n
 
 
 @njit(**OPTIONS)
-def weigh_arrivals(item: Item, t: int, start: int, stop_start: int, kept: Kept, lines: Lines, here: np.ndarray) -> None:
-    """Put the probabilities of all arrivals at anti-diagonal t, which has these start cells, into `lines`, and D into `here`."""
+def fill_arrivals(item: Item, t: int, starts_begin: int, starts_stop: int, kept: Kept, lines: Lines) -> int:
+    """Put what all ways to arrive at anti-diagonal t cost, which has these start cells, into `lines`; return how many rows of it count."""
     steps, starts = item.steps, item.starts
-    first, cells = first_and_count(item, t)
+    first, cells = first_and_count(t, item.frames, item.targets)
     for i in range(cells):
         lines.scaled[i] = np.float64(item.cost[first + i, t - first - i]) / item.gamma
     rows = len(steps.frames)
     for s in range(rows):
-        low, high = destinations(item, s, t)
+        low, high = destinations(t, item.frames, item.targets, item.steps.frames[s], item.steps.targets[s])
         if low >= high:
             lines.arrivals[s, :cells] = np.inf
             continue
         lines.arrivals[s, : low - first], lines.arrivals[s, high - first : cells] = np.inf, np.inf
-        begin = accumulated_place(item, kept, t - steps.frames[s] - steps.targets[s]) + low - steps.frames[s]
+        place_before = place(t - steps.frames[s] - steps.targets[s], item.frames, item.targets, item.depth, kept.all_accumulated)
+        begin = place_before + low - steps.frames[s]
         before, arrivals = kept.accumulated[begin : begin + high - low], lines.arrivals[s, low - first : high - first]
         arrive(before, lines.scaled[low - first :], lines.factors[s], lines.costs[s], arrivals)
-    if start < stop_start:
+    if starts_begin < starts_stop:
         lines.arrivals[rows, :cells] = np.inf
-        for k in range(start, stop_start):
+        for k in range(starts_begin, starts_stop):
             i = starts.frames[k] - first
             lines.arrivals[rows, i] = starts.weights[k] * lines.scaled[i] + starts.costs[k] / item.gamma
         rows += 1
-    weigh_all(lines.arrivals, rows, cells, item.operator, here)
+    return rows
 
 
 @njit(**OPTIONS)
 def add_to(totals: np.ndarray, values: np.ndarray) -> None:
+    """Add `values` to `totals`. Shape: totals (cells,); values (>= cells,)"""
     for i in range(len(totals)):
         totals[i] += values[i]
 
 
 @njit(**OPTIONS)
-def recall(item: Item, t: int, start: int, stop_start: int, kept: Kept, lines: Lines, totals: np.ndarray) -> None:
+def recall(item: Item, t: int, starts_begin: int, starts_stop: int, kept: Kept, lines: Lines, totals: np.ndarray) -> None:
     """Put the kept probabilities of all arrivals at anti-diagonal t, which has these start cells, into `lines`; they sum to 1 again.
 
     Else what rounding to float32 adds to or takes from them adds up along a path, to more than 1e-5 within thousands of cells.
     """
-    first, cells = first_and_count(item, t)
-    begin = place(item, t) + first
+    first, cells = first_and_count(t, item.frames, item.targets)
+    begin = place(t, item.frames, item.targets, item.depth, True) + first
     totals[:] = 0.0
     rows = len(item.steps.frames)
     for s in range(rows):
         lines.arrivals[s, :cells] = kept.probabilities[s, begin : begin + cells]
         add_to(totals, lines.arrivals[s])
     lines.arrivals[rows, :cells] = 0.0
-    for k in range(start, stop_start):
+    for k in range(starts_begin, starts_stop):
         i, probability = item.starts.frames[k] - first, kept.start_probabilities[k - item.starts.begins[item.batch_index]]
         lines.arrivals[rows, i] = probability
         totals[i] += probability

@@ -148,8 +148,9 @@ def _run_common(
     outputs = [tensor.numpy() for tensor in (losses, gradient, expected, path_costs, entropies)]
     gamma = 1.0 if problem.operator == "hard" else float(problem.gamma)  # what has no temperature needs no unit
     operator = OPERATORS.index(problem.operator)
+    counts = frame_counts.numpy(), target_counts.numpy()
     kernel = functools.partial(compiling.call, common_kernels.align_batch)
-    _on_torch_threads(kernel, cost.numpy(), frame_counts.numpy(), target_counts.numpy(), gamma, operator, *arrays, *outputs)
+    _on_torch_threads(kernel, cost.numpy(), *counts, gamma, operator, *arrays, problem.depth(cost.shape), *outputs)
     if problem.operator == "smooth":
         path_costs, entropies = losses, entropies.fill_(math.nan)
     return Alignment(losses.to(cost.dtype), gradient, expected, path_costs.to(cost.dtype), entropies.to(cost.dtype))

@@ -12,20 +12,20 @@ from numba import njit, prange
 from softscribe.alignment.cpu.arrival_kernels import (
     Item,
     Kept,
-    accumulated_place,
     destinations,
+    fill_arrivals,
     fill_steps,
     first_and_count,
     lines_of,
     place,
     recall,
-    weigh_arrivals,
 )
 from softscribe.alignment.cpu.operator_kernels import OPTIONS, information, weigh_all
 from softscribe.alignment.layout import BoundaryArrays, StepArrays
 
 PROBABILITY_BYTES = 12
-"""Per cell, up to which probabilities are kept: three steps in float32. With the lines of the anti-diagonals it stays below 16."""
+"""Per cell, up to which probabilities are kept: three steps in float32. With the lines of the anti-diagonals that stays below 16 per cell
+from some 40 targets on."""
 
 
 @njit(**OPTIONS)
@@ -40,23 +40,24 @@ def hand_back(here: np.ndarray, probabilities: np.ndarray, factors: np.ndarray, 
 @njit(**OPTIONS)
 def forward_item(item: Item, kept: Kept) -> float:
     """Return an item's alignment cost in units of gamma, infinite if it has no path; fill what is to be kept."""
-    lines = lines_of(item)
+    lines = lines_of(item.steps, item.frames, item.gamma)
     starts, ends = item.starts, item.ends
     first_start, first_end = starts.begins[item.batch_index], ends.begins[item.batch_index]
     end_values = np.empty((len(kept.end_probabilities), 1))
-    start, end = first_start, first_end
+    starts_stop, end = first_start, first_end
     for t in range(item.frames + item.targets - 1):
-        first, cells = first_and_count(item, t)
-        begin = start
-        while start < starts.stops[item.batch_index] and starts.frames[start] + starts.targets[start] == t:
-            start += 1
-        here = kept.accumulated[accumulated_place(item, kept, t) + first :][:cells]
+        first, cells = first_and_count(t, item.frames, item.targets)
+        starts_begin = starts_stop
+        while starts_stop < starts.stops[item.batch_index] and starts.frames[starts_stop] + starts.targets[starts_stop] == t:
+            starts_stop += 1
+        here = kept.accumulated[place(t, item.frames, item.targets, item.depth, kept.all_accumulated) + first :][:cells]
         fill_steps(item, t, lines)
-        weigh_arrivals(item, t, begin, start, kept, lines, here)
-        for k in range(begin, start):
+        rows = fill_arrivals(item, t, starts_begin, starts_stop, kept, lines)
+        weigh_all(lines.arrivals, rows, cells, item.operator, here)
+        for k in range(starts_begin, starts_stop):
             kept.start_probabilities[k - first_start] = lines.arrivals[len(item.steps.frames), starts.frames[k] - first]
         if kept.probabilities.size:
-            position = place(item, t) + first
+            position = place(t, item.frames, item.targets, item.depth, True) + first
             for s in range(len(item.steps.frames)):
                 kept.probabilities[s, position : position + cells] = lines.arrivals[s, :cells]
         while end < ends.stops[item.batch_index] and ends.frames[end] + ends.targets[end] == t:
@@ -79,14 +80,14 @@ def backward_item(item: Item, kept: Kept, gradient: np.ndarray, expected: np.nda
 
     Shape: gradient (>= frames, >= targets); expected likewise if it is wanted
     """
-    lines = lines_of(item)
+    lines = lines_of(item.steps, item.frames, item.gamma)
     steps, starts, ends = item.steps, item.starts, item.ends
     passing = np.zeros((item.depth, item.frames))  # E of `depth` anti-diagonals
     weights, totals = np.empty(item.frames), np.empty(item.frames)  # weights: mean weight times E
-    start, end = starts.stops[item.batch_index], ends.stops[item.batch_index] - 1
+    starts_begin, end = starts.stops[item.batch_index], ends.stops[item.batch_index] - 1
     path_cost = entropy = 0.0
     for t in range(item.frames + item.targets - 2, -1, -1):
-        first, cells = first_and_count(item, t)
+        first, cells = first_and_count(t, item.frames, item.targets)
         here = passing[t % item.depth, first : first + cells]
         weights[:cells] = 0.0
         while end >= ends.begins[item.batch_index] and ends.frames[end] + ends.targets[end] == t:
@@ -96,16 +97,17 @@ def backward_item(item: Item, kept: Kept, gradient: np.ndarray, expected: np.nda
             path_cost += probability * ends.costs[end]
             entropy += information(probability)
             end -= 1
-        stop_start = start
-        while start > starts.begins[item.batch_index] and starts.frames[start - 1] + starts.targets[start - 1] == t:
-            start -= 1
+        starts_stop = starts_begin
+        while starts_begin > starts.begins[item.batch_index] and starts.frames[starts_begin - 1] + starts.targets[starts_begin - 1] == t:
+            starts_begin -= 1
         fill_steps(item, t, lines)
         if kept.all_accumulated:
-            weigh_arrivals(item, t, start, stop_start, kept, lines, totals[:cells])
+            rows = fill_arrivals(item, t, starts_begin, starts_stop, kept, lines)
+            weigh_all(lines.arrivals, rows, cells, item.operator, totals[:cells])  # D, which is known
         else:
-            recall(item, t, start, stop_start, kept, lines, totals[:cells])
+            recall(item, t, starts_begin, starts_stop, kept, lines, totals[:cells])
         for s in range(len(steps.frames)):
-            low, high = destinations(item, s, t)
+            low, high = destinations(t, item.frames, item.targets, steps.frames[s], steps.targets[s])
             if low >= high:
                 continue
             begin, stop = low - first, high - first
@@ -117,7 +119,7 @@ def backward_item(item: Item, kept: Kept, gradient: np.ndarray, expected: np.nda
                     if probabilities[i] != 0:
                         path_cost += here[begin + i] * probabilities[i] * lines.costs[s, i] * item.gamma
                         entropy += here[begin + i] * information(probabilities[i])
-        for k in range(start, stop_start):
+        for k in range(starts_begin, starts_stop):
             i = starts.frames[k] - first
             probability = lines.arrivals[len(steps.frames), i]
             weights[i] += here[i] * probability * starts.weights[k]
@@ -143,6 +145,7 @@ def align_batch(
     steps: StepArrays,
     starts: BoundaryArrays,
     ends: BoundaryArrays,
+    depth: int,
     losses: np.ndarray,
     gradient: np.ndarray,
     expected: np.ndarray,
@@ -158,7 +161,7 @@ def align_batch(
     (B,) float64
     """
     keep_gradient, keep_statistics = gradient.size > 0, expected.size > 0
-    step_count, depth = len(steps.frames), np.max(steps.frames + steps.targets) + 1
+    step_count = len(steps.frames)
     keep_probabilities = keep_gradient and step_count * cost.itemsize <= PROBABILITY_BYTES
     for b in prange(len(cost)):
         item = Item(b, cost[b], frame_counts[b], target_counts[b], gamma, operator, steps, starts, ends, depth)

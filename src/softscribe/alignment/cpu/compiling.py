@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import pickle
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,20 @@ def call(kernel: Dispatcher, *arguments: Any) -> Any:
 
     Numba numbers on disk what it compiled of a function for different types. Two processes that begin at the same time, one with float32
     and one with float64, may use one number for both: from then on every process would run the code of one on arrays of the other.
+
+    What is there of another version of softscribe, or cut off by a full disk, Numba may fail to read: then all is compiled anew.
     """
     types = (kernel, *_types(arguments))
     if types not in _compiled:
-        with _locked(Path(str(kernel.stats.cache_path)) / LOCK):
-            kernel.compile(tuple(numba.typeof(argument) for argument in arguments))
+        folder = Path(str(kernel.stats.cache_path))
+        signature = tuple(numba.typeof(argument) for argument in arguments)
+        with _locked(folder / LOCK):
+            try:
+                kernel.compile(signature)
+            except (AttributeError, ImportError, EOFError, pickle.UnpicklingError):
+                for index in folder.glob("*.nbi"):
+                    index.unlink(missing_ok=True)
+                kernel.compile(signature)
         _compiled.add(types)
     return kernel(*arguments)
 

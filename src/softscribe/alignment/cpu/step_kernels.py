@@ -15,6 +15,7 @@ def cell_value(steps: StepArrays, row: int, item: int, n: int, m: int) -> float:
 
 @njit(**OPTIONS)
 def cell_index(strides: np.ndarray, item: int, n: int, m: int) -> int:
+    """Return where among all tensors' values that of a cell stands."""
     return strides[0] + np.int64(item) * strides[1] + np.int64(n) * strides[2] + np.int64(m) * strides[3]
 
 

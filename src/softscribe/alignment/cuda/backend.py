@@ -96,7 +96,7 @@ def _run_common(
                 1.0 if problem.operator == "hard" else float(problem.gamma),  # what has no temperature needs no unit
                 OPERATORS.index(problem.operator),
                 *lay_out(problem, tuple(cost.shape), frame_counts, target_counts).converted(view_filled),
-                1 + max(min(step.frames, cost.shape[1]) + min(step.targets, cost.shape[2]) for step in problem.path_steps),
+                problem.depth(cost.shape),
                 view(losses),
                 view(gradient) if gradient_wanted else None,
                 (view(expected), view(path_costs), view(entropies)) if statistics_wanted else None,

@@ -161,13 +161,13 @@ def forward_common(
     frames, targets = frame_counts[item], target_counts[item]
     if frames == 0:
         return
-    start, end = starts.begins[item], ends.begins[item]
+    starts_begin, ends_begin = starts.begins[item], ends.begins[item]
     for t in range(frames + targets - 1):
         if t % STAGED == 0:
             stage(cost, item, frames, targets, t, tiles, staged)
         first, stop = max(0, t - targets + 1), min(frames - 1, t) + 1
-        starts_stop = stop_of_diagonal(starts, start, starts.stops[item], t)
-        ends_stop = stop_of_diagonal(ends, end, ends.stops[item], t)
+        starts_stop = stop_of_diagonal(starts, starts_begin, starts.stops[item], t)
+        ends_stop = stop_of_diagonal(ends, ends_begin, ends.stops[item], t)
         for n in range(first + thread, stop, cuda.blockDim.x):
             c = np.float64(staged[item, t % STAGED, n]) / gamma
             if c == math.inf:
@@ -183,17 +183,17 @@ def forward_common(
                 operator,
                 steps,
                 starts,
-                find(starts, start, starts_stop, n),
+                find(starts, starts_begin, starts_stop, n),
                 accumulated[item],
                 depth,
                 all_kept,
                 arrivals[item, :, n],
             )
             accumulated[item, place(t, frames, targets, depth, all_kept) + n] = here
-            index = find(ends, end, ends_stop, n)
+            index = find(ends, ends_begin, ends_stop, n)
             if index >= 0:
                 end_probabilities[index] = here + (ends.weights[index] * c + ends.costs[index] / gamma)
-        start, end = starts_stop, ends_stop
+        starts_begin, ends_begin = starts_stop, ends_stop
         cuda.syncthreads()
     if thread == 0:
         begin, stop = ends.begins[item], ends.stops[item]
@@ -236,7 +236,7 @@ def backward_common(
     item, thread = cuda.blockIdx.x, cuda.threadIdx.x
     frames, targets = frame_counts[item], target_counts[item]
     step_count = len(steps.frames)
-    start, end = starts.stops[item], ends.stops[item]
+    starts_stop, ends_stop = starts.stops[item], ends.stops[item]
     path_cost = entropy = 0.0
     if not losses[item] < math.inf:  # no path, NaN, or left out
         return
@@ -244,7 +244,7 @@ def backward_common(
         if t % STAGED == STAGED - 1 or t == frames + targets - 2:
             stage(cost, item, frames, targets, t - t % STAGED, tiles, staged)
         first, stop = max(0, t - targets + 1), min(frames - 1, t) + 1
-        starts_begin, ends_begin = start, end
+        starts_begin, ends_begin = starts_stop, ends_stop
         while starts_begin > starts.begins[item] and starts.frames[starts_begin - 1] + starts.targets[starts_begin - 1] == t:
             starts_begin -= 1
         while ends_begin > ends.begins[item] and ends.frames[ends_begin - 1] + ends.targets[ends_begin - 1] == t:
@@ -252,7 +252,7 @@ def backward_common(
         for n in range(first + thread, stop, cuda.blockDim.x):
             m = t - n
             here = weight = 0.0
-            index = find(ends, ends_begin, end, n)
+            index = find(ends, ends_begin, ends_stop, n)
             if index >= 0:
                 here = end_probabilities[index]
                 weight = here * ends.weights[index]
@@ -264,28 +264,29 @@ def backward_common(
                     here += handed[item, (i + j) % depth, s, i]
             c = np.float64(staged[item, t % STAGED, n])
             values = arrivals[item, :, n]
-            index = find(starts, starts_begin, start, n)
+            index = find(starts, starts_begin, starts_stop, n)
             weigh_arrivals(
                 c / gamma, item, n, m, frames, targets, gamma, operator, steps, starts, index, accumulated[item], depth, True, values
             )
             for s in range(step_count):
-                passing = here * values[s]
+                # A cell that leads to no end hands back nothing, whatever is computed there: 0 x NaN would spoil others.
+                passing = here * values[s] if here != 0.0 else 0.0
                 handed[item, t % depth, s, n] = passing
-                if values[s] != 0.0:
+                if passing != 0.0:
                     factor, step_cost = factor_and_cost(steps, s, item, n, m)
                     weight += passing * factor
                     path_cost += passing * step_cost
                     entropy += here * information(values[s])
-            if index >= 0:
+            if index >= 0 and here != 0.0:
                 started = here * values[step_count]
                 weight += started * starts.weights[index]
                 path_cost += started * starts.costs[index]
                 entropy += here * information(values[step_count])
             gradient[item, n, m] = weight
             if keep_statistics:
-                path_cost += weight * c
+                path_cost += weight * c if weight != 0.0 else 0.0
                 expected[item, n, m] = here
-        start, end = starts_begin, ends_begin
+        starts_stop, ends_stop = starts_begin, ends_begin
         cuda.syncthreads()
     if keep_statistics:
         path_cost_sums[thread], entropy_sums[thread] = path_cost, entropy
