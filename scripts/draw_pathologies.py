@@ -62,7 +62,8 @@ def draw_run(
     show_outputs(bottom, activations, fps, shades(HEARD))
     truth = segment.truth(targets.outputs)
     assert truth is not None
-    bottom.contour(np.arange(len(truth)) / fps, np.arange(truth.shape[1]), truth.T, levels=[0.5], colors=TRUE, linewidths=0.6)
+    around = np.pad(truth.T, ((1, 1), (0, 0)))  # or the lowest and the highest row had no outline
+    bottom.contour(np.arange(len(truth)) / fps, np.arange(-1, len(around) - 1), around, levels=[0.5], colors=TRUE, linewidths=0.6)
     time_axis(bottom, len(activations), fps)
     top.set_xlim(bottom.get_xlim())
     top.tick_params(labelbottom=False)
