@@ -114,11 +114,9 @@ def _run_strips(
         checks.check_finite(cost, frame_counts, target_counts)  # the other reason for NaN
     left = (losses.isnan() | beyond).nonzero()[:, 0]
     if len(left):
-        frame_counts, target_counts = frame_counts[left], target_counts[left]
-        arrays = _arrays(cost, frame_counts, target_counts, problem)
-        common = _run_common(
-            cost[left], frame_counts, target_counts, problem, arrays, gradient_wanted=gradient_wanted, statistics_wanted=False
-        )
+        of_left = cost[left], frame_counts[left], target_counts[left]
+        arrays = _arrays(*of_left, problem)
+        common = _run_common(*of_left, problem, arrays, gradient_wanted=gradient_wanted, statistics_wanted=False)
         losses[left] = common.losses
         if gradient_wanted:
             gradient[left] = common.gradient
