@@ -26,6 +26,20 @@ def test_intervals_are_those_of_clopper_and_pearson() -> None:
     assert study_pathologies.interval(3, 10) == "3/10 (0.07-0.65)"
 
 
+def test_a_recipe_of_two_names_is_trained_once() -> None:
+    names = [(name, recipe) for name, recipes in study_pathologies.RECIPES.items() for recipe in recipes]
+    trained = {study_pathologies.trained_as(*each) for each in names}
+    assert len(trained) == len({study_pathologies.RECIPES[name][recipe] for name, recipe in trained}) == len(names) - 2
+    assert study_pathologies.trained_as("blur", "gamma 1") == ("diagonalization", "weights 1-1-2")
+
+
+def test_a_shift_is_judged_by_what_it_was_before_compensation() -> None:
+    """Two frames of 25 ms each were taken back of a shift of which 10 ms are left."""
+    result = {"measures": {"true_time_shift_ms": 10.0, "alignment_median_error_ms": 33.0}, "compensated_ms": 50.0}
+    assert study_pathologies.true_error(result, "shift") == 60.0
+    assert study_pathologies.true_error(result, "blur") == 33.0
+
+
 def test_alarms_are_counted_by_runs_and_first_sounds() -> None:
     crowded = {"health": [{"largest_frame_share": share} for share in (0.1, 0.9, 0.9, 0.9)]}
     sound = {"health": [{"largest_frame_share": 0.1}] * 4}

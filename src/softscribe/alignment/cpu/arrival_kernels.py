@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from softscribe.alignment import anti_diagonal_kernels
 from softscribe.alignment.cpu.operator_kernels import OPTIONS, invert, scale
 from softscribe.alignment.cpu.step_kernels import fill_factors_and_costs
 from softscribe.alignment.layout import BoundaryArrays, StepArrays
@@ -78,14 +79,7 @@ def first_and_count(t: int, frames: int, targets: int) -> tuple[int, int]:
     return first, min(frames - 1, t) + 1 - first
 
 
-@njit(**OPTIONS)
-def place(t: int, frames: int, targets: int, depth: int, all_kept: bool) -> int:
-    """Return where an anti-diagonal's frame 0 stands, or would stand, in an array of all cells, or of the last `depth` anti-diagonals."""
-    if not all_kept:
-        return (t % depth) * frames
-    above, right, both = max(t - frames, 0), max(t - targets, 0), max(t - frames - targets, 0)
-    cells_before = (t * (t + 1) - above * (above + 1) - right * (right + 1) + both * (both + 1)) // 2
-    return cells_before - max(0, t - targets + 1)
+place = njit(**OPTIONS)(anti_diagonal_kernels.place)
 
 
 @njit(**OPTIONS)

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numba import cuda, float64
 
+from softscribe.alignment import anti_diagonal_kernels
 from softscribe.alignment.cuda.lane_kernels import LANES
 from softscribe.alignment.cuda.operator_kernels import information, weigh
 from softscribe.alignment.layout import BoundaryArrays, StepArrays
@@ -24,14 +25,7 @@ TILES = (STAGING_WARPS, LANES, STAGED + 1)
 """So wide that no two lanes meet in a bank."""
 
 
-@cuda.jit(device=True)
-def place(t: int, frames: int, targets: int, depth: int, all_kept: bool) -> int:
-    """Return where an anti-diagonal's frame 0 stands, or would stand, in an array of all cells, or of the last `depth` anti-diagonals."""
-    if not all_kept:
-        return (t % depth) * frames
-    above, right, both = max(t - frames, 0), max(t - targets, 0), max(t - frames - targets, 0)
-    cells_before = (t * (t + 1) - above * (above + 1) - right * (right + 1) + both * (both + 1)) // 2
-    return cells_before - max(0, t - targets + 1)
+place = cuda.jit(device=True)(anti_diagonal_kernels.place)
 
 
 @cuda.jit(device=True)
