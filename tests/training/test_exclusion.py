@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 
 from softscribe.corpora import FeatureStore
 from softscribe.errors import InputError
@@ -52,6 +53,19 @@ def test_exclusion_keeps_what_is_sound(settings: TrainSettings, run_folder: Path
     kept, doubtful = exclusion.exclude_doubtful(recordings, features, run_folder)
     assert [prepared.recording.name for prepared in kept] == ["melody0", "melody1", "melody3", "melody4"]
     assert [one.recording for one in doubtful] == ["melody2"]
+
+
+def test_the_first_of_several_processes_alone_says_so(
+    settings: TrainSettings, run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    features = HcqtSettings.from_dict(settings.features)
+    recordings = FeatureStore(Path(settings.store), features).recordings()
+    judged_by_hand(monkeypatch, "melody2")
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    kept, _ = exclusion.exclude_doubtful(recordings, features, run_folder)
+    assert "melody2" not in [prepared.recording.name for prepared in kept]
+    assert not capsys.readouterr().out
+    assert not (run_folder / "audit.json").exists()
 
 
 def test_a_corpus_without_a_sound_pair_is_refused(settings: TrainSettings, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from softscribe.corpora import PreparedRecording
 from softscribe.errors import InputError
 from softscribe.health import Verdict, audit, write_audit
@@ -16,7 +18,8 @@ def exclude_doubtful(
 ) -> tuple[list[PreparedRecording], list[Verdict]]:
     """Audit the training split by its features; name each doubtful segment on screen and all verdicts in `folder`/audit.json and .csv.
 
-    The same corpus gives the same verdicts, so a resumed run, and every process of one run, leaves the same segments out.
+    The same corpus gives the same verdicts, so a resumed run, and every process of one run, leaves the same segments out; the
+    first process alone says so.
 
     Returns:
         The recordings without the doubtful training segments, and the verdicts on those.
@@ -29,11 +32,17 @@ def exclude_doubtful(
     doubtful = [verdict for verdict in verdicts if verdict.is_doubtful]
     if training and len(doubtful) == len(verdicts):
         raise InputError(f"audit=exclude: all {len(verdicts)} training segments are doubtful. Remedy: mend the corpus as audit.csv says.")
+    _say(verdicts, folder)
+    return without_excluded(recordings, doubtful), doubtful
+
+
+@rank_zero_only
+def _say(verdicts: Sequence[Verdict], folder: Path) -> None:
+    doubtful = [verdict for verdict in verdicts if verdict.is_doubtful]
     write_audit(verdicts, folder, judged_by="features")
     print(f"audit: {len(doubtful)} of {len(verdicts)} training segments are left out{':' if doubtful else ''}")
     for verdict in doubtful:
         print(f"  {verdict.recording} {verdict.segment}: {verdict.fault}: {evidence_in_words(verdict)}")
-    return without_excluded(recordings, doubtful), doubtful
 
 
 def without_excluded(recordings: Sequence[PreparedRecording], excluded: Sequence[Verdict]) -> list[PreparedRecording]:
