@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alignment_sheet import label
-from softscribe.alignment import align, bce_cost
+from softscribe.alignment import bce_cost
 from softscribe.cli.settings import compose_config, read_settings
 from softscribe.corpora import FeatureStore
 from softscribe.evaluation import true_target_onsets
@@ -22,7 +22,7 @@ from softscribe.models import load_model
 from softscribe.plots.canvas import HEARD, TRUE, WRITTEN, head, save, shades, show_frames, show_outputs, style, time_axis
 from softscribe.sound import HcqtSettings
 from softscribe.training import TrainSettings
-from softscribe.training.losses import SdtwLoss, create_loss, diagonal_prior_cost
+from softscribe.training.losses import aligning, create_loss
 from softscribe.training.segments import AnnotatedSegment, annotated_segments
 from softscribe.transcription import predict
 from study_pathologies import NETWORK, words_of
@@ -44,15 +44,12 @@ def draw_run(
     fps, targets = segment.prepared.frames_per_second, settings.targets
     model, _ = load_model(folder / "model")
     activations = predict(model, segment.prepared.features)[segment.first_frame :][: segment.frame_count]
-    loss = create_loss(settings.loss)
-    assert isinstance(loss, SdtwLoss)
     rows = segment.target_of_row(targets)
     cost = bce_cost(
         torch.logit(torch.from_numpy(activations)[None], eps=1e-6), torch.from_numpy(segment.unique(targets).values[rows])[None]
     )
     counts = torch.tensor([cost.shape[1]]), torch.tensor([cost.shape[2]])
-    cost = cost + loss.diagonal_prior.final * diagonal_prior_cost(*counts, *cost.shape[1:])
-    aligned = align(cost, gamma=loss.gamma.final, weights=loss.weights()).expected_alignment[0].numpy()
+    aligned = aligning(create_loss(settings.loss)).final_alignment(cost, *counts).expected_alignment[0].numpy()
     of_unique = np.zeros((len(aligned), rows[-1] + 1))
     np.add.at(of_unique.T, rows, aligned.T)
     show_frames(top, of_unique / of_unique.sum(axis=1, keepdims=True), fps, shades(WRITTEN), largest=1.0)

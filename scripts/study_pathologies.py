@@ -50,6 +50,7 @@ RECIPES: dict[str, dict[str, str]] = {  # pathology -> recipe -> overrides
         "prior": f"experiment=demo {UNIQUE} loss.diagonal=1 ++loss.diagonal_prior={{start:3,end:0,shape:linear,until:0.4}}",
         "stretched": "experiment=demo loss=sdtw loss.diagonal=1",
         "energy": f"experiment=demo {UNIQUE} loss.diagonal=1 ++loss.energy={{start:5,end:0,shape:linear,until:0.4}}",
+        "acted upon": "experiment=provoke_collapse health=act",
     },
     "diagonalization": {
         "provoked": DIAGONAL,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import load_file
 
 from softscribe.errors import InputError
@@ -12,6 +13,7 @@ from softscribe.health import BEYOND_GOING_BACK, HealthMonitor, Limit
 from softscribe.report import read_curves
 from softscribe.training import TrainSettings, health_check, train
 from softscribe.training.health_check import HealthCheck, read_alarms
+from softscribe.training.module import TranscriptionModule
 from softscribe.training.settings import HealthSettings
 
 NEVER_KEPT = (Limit("collapse", "largest_target_share", highest=0.0),)
@@ -23,7 +25,7 @@ def always_alarmed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def watched(settings: TrainSettings, policy: str, **options: int) -> TrainSettings:
-    return replace(settings, health=HealthSettings(policy=policy, interval_steps=2, segments=1, relief_steps=1, **options))
+    return replace(settings, health=HealthSettings(policy=policy, interval_steps=2, segments=1, relief_share=0.125, **options))
 
 
 @pytest.mark.usefixtures("always_alarmed")
@@ -68,6 +70,53 @@ def test_an_alarm_may_lead_back_so_many_times_and_no_more(settings: TrainSetting
     assert actions[2:] == ["the run ends"]
 
 
+def test_two_alarms_at_once_lead_back_once(settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = (NEVER_KEPT[0], replace(NEVER_KEPT[0], alarm="blur"))
+    monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor(limits, patience=1))
+    with pytest.raises(InputError, match=r"step 4: collapse: .* blur: "):
+        train(watched(settings, "act", actions_at_most=1), tmp_path / "run")
+    alarms = [(alarm["step"], alarm["name"], alarm["action"][-8:]) for alarm in read_alarms(tmp_path / "run" / "alarms.jsonl")]
+    assert alarms == [(2, "collapse", "(1 of 1)"), (2, "blur", "(1 of 1)"), (4, "collapse", "run ends"), (4, "blur", "run ends")]
+
+
+def test_alarms_during_the_relief_are_told_and_no_more(settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of eight steps the relief takes four: what fails at step 4 is only told, and what still fails at step 6 counts anew."""
+    monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor(NEVER_KEPT, patience=1))
+    acting = watched(settings, "act")
+    train(replace(acting, health=replace(acting.health, relief_share=0.5)), tmp_path / "run")
+    alarms = [(alarm["step"], alarm["action"][-8:]) for alarm in read_alarms(tmp_path / "run" / "alarms.jsonl")]
+    assert alarms == [(2, "(1 of 3)"), (4, "none"), (6, "(2 of 3)"), (8, "none")]
+
+
+def test_weights_that_break_any_limit_are_not_gone_back_to(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit that is asked for from half of the training on is broken from the start: the run goes back to where it began."""
+    limits = (replace(NEVER_KEPT[0], from_progress=0.5),)
+    monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor(limits, patience=1))
+    states: list[dict[str, torch.Tensor]] = []
+    original = HealthCheck._act
+
+    def acting(check: HealthCheck, trainer: object, module: TranscriptionModule) -> None:
+        original(check, trainer, module)  # type: ignore[arg-type]
+        states.append({name: tensor.clone() for name, tensor in module.model.state_dict().items()})
+
+    class AtStart(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            assert isinstance(pl_module, TranscriptionModule)
+            states.append({name: tensor.clone() for name, tensor in pl_module.model.state_dict().items()})
+
+    monkeypatch.setattr(HealthCheck, "_act", acting)
+    train(watched(settings, "act"), tmp_path / "run", callbacks=[AtStart()])
+    assert len(states) > 1
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_loss_that_aligns_nothing_cannot_be_acted_upon(settings: TrainSettings, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"health=stop: loss=static .*Remedy"):
+        train(replace(watched(settings, "stop"), loss={"name": "static"}), tmp_path / "run")
+
+
 def test_what_earlier_weights_do_not_help_leads_nowhere_back(
     settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,15 +127,14 @@ def test_what_earlier_weights_do_not_help_leads_nowhere_back(
     for policy in ("act", "ignore"):
         train(watched(settings, policy, actions_at_most=1), tmp_path / policy)
     alarms = read_alarms(tmp_path / "act" / "alarms.jsonl")
-    assert [(alarm["name"], alarm["action"]) for alarm in alarms] == [("diagonalization", "none"), ("shift", "none")]
+    assert [(alarm["name"], alarm["action"]) for alarm in alarms] == [("blur", "none"), ("diagonalization", "none"), ("shift", "none")]
     weights = [load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("act", "ignore")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_a_run_that_acted_resumes_to_the_same_bits(settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One alarm at step 2; the crash comes at step 5."""
-    limits = (Limit("collapse", "largest_target_share", highest=0.0), Limit("collapse", "largest_target_share", lowest=0.0))
-    monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor(limits, patience=1))
+    """It acts whenever it looks; the crash comes at step 5."""
+    monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor(NEVER_KEPT, patience=1))
     acting = watched(settings, "act", actions_at_most=9)
     train(acting, tmp_path / "whole")
     assert read_alarms(tmp_path / "whole" / "alarms.jsonl")
@@ -109,10 +157,10 @@ def test_a_run_that_acted_resumes_to_the_same_bits(settings: TrainSettings, tmp_
 
 
 def test_relief_fades(tmp_path: Path) -> None:
-    check = HealthCheck(HealthSettings(relief_steps=10), tmp_path / "alarms.jsonl")
-    assert check.relief(5) == 0
-    check.actions = [100]
-    assert [check.relief(step) for step in (100, 105, 110, 200)] == [1.0, 0.5, 0.0, 0.0]
+    check = HealthCheck(HealthSettings(relief_share=0.1), tmp_path / "alarms.jsonl")
+    assert check.relief(5, 100) == 0
+    check.actions = [60]
+    assert [check.relief(step, 100) for step in (60, 65, 70, 100)] == [1.0, 0.5, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("text", ["{", '["a"]\n', '{"step": "x"}\n'])
@@ -123,7 +171,7 @@ def test_a_file_of_alarms_that_is_none_is_named(tmp_path: Path, text: str) -> No
 
 
 @pytest.mark.parametrize(
-    "option", [{"policy": "shout"}, {"interval_steps": 0}, {"segments": 0}, {"actions_at_most": 0}, {"relief_steps": 0}]
+    "option", [{"policy": "shout"}, {"interval_steps": 0}, {"segments": 0}, {"actions_at_most": 0}, {"relief_share": 0}]
 )
 def test_settings_are_checked(option: dict) -> None:
     with pytest.raises(InputError, match=rf"health\.{next(iter(option))}: .*Remedy"):

@@ -65,6 +65,32 @@ def test_every_quantity_follows_its_schedule() -> None:
     assert list(last.schedules()) == ["gamma", "diagonal_prior"]
 
 
+def test_what_is_in_force_is_what_is_computed_with() -> None:
+    """A relief raises gamma and prior above their schedules; what the loss says of itself then gives the same loss without a relief."""
+    torch.manual_seed(6)
+    logits, batch = torch.randn(1, 20, 12), batch_of([torch.randint(0, 2, (20, 12)).float()], [20])
+    settings = {"gamma": {"start": 5.0, "end": 0.5, "shape": "geometric"}, "diagonal_prior": {"start": 3.0, "end": 0.0, "shape": "linear"}}
+    relieved = SdtwLoss(**settings)
+    without = relieved.in_force(0.3)
+    relieved.relief = 0.5
+    raised = relieved.in_force(0.3)
+    assert raised["gamma"] > without["gamma"]
+    assert raised["diagonal_prior"] > without["diagonal_prior"]
+    torch.testing.assert_close(relieved(logits, batch, 0.3), SdtwLoss(**raised)(logits, batch, 0.3))
+
+
+def test_the_final_alignment_keeps_a_prior_that_stays_and_drops_one_that_ends() -> None:
+    torch.manual_seed(7)
+    cost, counts = 10 * torch.rand(1, 20, 20), torch.tensor([20])
+    ending, staying, none = ({"start": 50.0, "end": 0.0, "shape": "linear"}, 50.0, 0.0)
+    found = [
+        SdtwLoss(gamma=1.0, diagonal_prior=prior).final_alignment(cost, counts, counts).expected_alignment
+        for prior in (ending, staying, none)
+    ]
+    torch.testing.assert_close(found[0], found[2])
+    assert (found[1] - found[2]).abs().max() > 0.01
+
+
 def test_the_time_symmetric_loss_has_no_direction_of_time() -> None:
     torch.manual_seed(5)
     targets = torch.randint(0, 2, (7, 12)).float()

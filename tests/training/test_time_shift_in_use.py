@@ -51,7 +51,7 @@ def card_of(folder: Path) -> dict:
 
 
 def test_a_late_model_is_measured_and_compensated(late_run: TrainSettings, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    late_run = replace(late_run, health=replace(late_run.health, interval_steps=2, segments=2))
+    late_run = replace(late_run, health=replace(late_run.health, interval_steps=2, segments=16))
     rate = HcqtSettings.from_dict(late_run.features).frames_per_second
     results = {}
     for policy in ("compensate", "ignore"):

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from softscribe.health.alignment_health import item_counts
+
 
 class ActivationHealth(NamedTuple):
     """Numbers about each item of a batch. Shape: all (B,)"""
@@ -32,19 +34,19 @@ def activation_health(
         frame_counts, target_counts: as for `softscribe.alignment.soft_dtw`. None: no padding.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: shapes or counts do not fit.
 
     >>> ramp = torch.tensor([[[0.01], [0.25], [0.5], [0.75], [0.99]]]).logit()
     >>> activation_health(ramp, torch.tensor([[[0], [1]]]))
     ActivationHealth(density_ratio=tensor([1.0000], dtype=torch.float64), change_width_frames=tensor([4.0...], dtype=torch.float64))
     """
-    if logits.ndim != 3 or targets.ndim != 3 or (len(logits), logits.shape[2]) != (len(targets), targets.shape[2]):
+    if logits.ndim != 3 or not len(logits) or targets.ndim != 3 or (len(logits), logits.shape[2]) != (len(targets), targets.shape[2]):
         raise ValueError(
             f"logits, targets: shapes {tuple(logits.shape)} and {tuple(targets.shape)} do not fit. Remedy: (B, N, K) and (B, M, K)."
         )
     activations, targets = logits.detach().double().cpu().sigmoid(), targets.detach().double().cpu()
-    sounding, frames = _inside(activations, frame_counts)
-    written, rows = _inside(targets, target_counts)
+    sounding, frames = _inside(activations, "frame_counts", frame_counts)
+    written, rows = _inside(targets, "target_counts", target_counts)
     density = written.sum(dim=(1, 2)) / rows
     changes = (activations[:, 1:] - activations[:, :-1]).abs()
     changes = changes * (torch.arange(1, activations.shape[1]) < frames[:, None])[:, :, None]
@@ -54,8 +56,8 @@ def activation_health(
     )
 
 
-def _inside(sequence: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:
+def _inside(sequence: Tensor, name: str, counts: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return a sequence with zeros for padding, and its counts."""
-    counts = torch.full((len(sequence),), sequence.shape[1]) if counts is None else counts.cpu()
+    counts = item_counts(name, counts, *sequence.shape[:2])
     inside = torch.arange(sequence.shape[1]) < counts[:, None]
     return sequence * inside[:, :, None], counts

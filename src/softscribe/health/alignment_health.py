@@ -67,7 +67,7 @@ def alignment_health(
     groups = target_groups(cost, target_counts, targets)
     shares = frame_shares(expected, groups)
     frames, rows = frame_counts.double(), target_counts.double()
-    distances = _diagonal_distance(expected, frame_counts, target_counts)
+    distances = diagonal_distance_frames(expected, frame_counts, target_counts)
     return AlignmentHealth(
         largest_target_share=shares.sum(dim=1).amax(dim=1) / frames,
         target_gini=_gini(shares.sum(dim=1), groups.amax(dim=1) + 1),
@@ -81,12 +81,36 @@ def alignment_health(
 def counted(
     cost: Tensor, frame_counts: Tensor | None, target_counts: Tensor | None
 ) -> tuple[Float[Tensor, "B N M"], Int[Tensor, " B"], Int[Tensor, " B"]]:
-    """Return the cost as float64 on the CPU, without a gradient, and counts that are never None."""
+    """Return the cost as float64 on the CPU, without a gradient, and counts that are never None.
+
+    Raises:
+        ValueError: the cost is no batch of matrices, or counts are not one per item, within it.
+    """
+    if not isinstance(cost, Tensor) or cost.ndim != 3 or not cost.numel():
+        given = f"shape {tuple(cost.shape)}" if isinstance(cost, Tensor) else f"a {type(cost).__name__}"
+        raise ValueError(f"cost: {given}. Remedy: a tensor of shape (B, N, M), none of them 0.")
     cost = cost.detach().double().cpu()
-    batch, frames, rows = cost.shape
-    frame_counts = torch.full((batch,), frames) if frame_counts is None else frame_counts.cpu()
-    target_counts = torch.full((batch,), rows) if target_counts is None else target_counts.cpu()
-    return cost, frame_counts, target_counts
+    counts = item_counts("frame_counts", frame_counts, *cost.shape[:2]), item_counts("target_counts", target_counts, *cost.shape[::2])
+    return cost, *counts
+
+
+def item_counts(name: str, counts: Tensor | None, items: int, longest: int) -> Int[Tensor, " B"]:
+    """Return how many frames or targets each item has, on the CPU: `longest` if that is not said.
+
+    Raises:
+        ValueError: they are not one whole number per item, from 1 to `longest`.
+
+    >>> item_counts("frame_counts", None, items=2, longest=9)
+    tensor([9, 9])
+    """
+    if counts is None:
+        return torch.full((items,), longest)
+    if not isinstance(counts, Tensor) or counts.is_floating_point() or counts.shape != (items,):
+        raise ValueError(f"{name}: {counts!r}. Remedy: a tensor of {items} whole numbers, one per item.")
+    counts = counts.cpu()
+    if not ((counts >= 1) & (counts <= longest)).all():
+        raise ValueError(f"{name}: {counts.tolist()}. Remedy: from 1 to {longest}, the length of what they count.")
+    return counts
 
 
 def target_groups(cost: Float[Tensor, "B N M"], target_counts: Int[Tensor, " B"], targets: Tensor | None) -> Int[Tensor, "B M"]:
@@ -139,7 +163,10 @@ def _entry_spread(shares: Float[Tensor, "B N U"], counts: Int[Tensor, " B"]) -> 
     return (distances * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
 
 
-def _diagonal_distance(expected: Tensor, frame_counts: Tensor, target_counts: Tensor) -> Float[Tensor, " B"]:
+def diagonal_distance_frames(
+    expected: Float[Tensor, "B N M"], frame_counts: Int[Tensor, " B"], target_counts: Int[Tensor, " B"]
+) -> Float[Tensor, " B"]:
+    """Return the root mean square distance of E from even timing."""
     rows, frames = torch.arange(expected.shape[2]) + 0.5, torch.arange(expected.shape[1]) + 0.5
     mass = expected.sum(dim=2)
     inside = frames < frame_counts[:, None]

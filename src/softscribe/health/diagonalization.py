@@ -9,7 +9,7 @@ A steady performance IS diagonal, so closeness to the diagonal proves nothing. W
   the same onsets if the costs say where they are. If the onsets move along with the guess, E follows the guess.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from softscribe.alignment import StepWeights, align
-from softscribe.health.alignment_health import alignment_health, counted, entries, frame_shares, target_groups
+from softscribe.health.alignment_health import counted, diagonal_distance_frames, entries, frame_shares, target_groups
 
 NEUTRAL = StepWeights(diagonal=2)
 LARGEST_WARP = 2.0
@@ -58,7 +58,7 @@ def diagonalization(
         weights, gamma: those of the training.
 
     Raises:
-        ValueError: see `soft_dtw`; or targets or the prior do not fit the cost.
+        ValueError: see `soft_dtw`; or targets or the prior do not fit the cost, or the seed is no whole number from 0.
 
     Costs that know nothing leave everything to the guess; the ratio is that of 1-1-1's narrow ridge to 1-1-2's:
 
@@ -71,7 +71,8 @@ def diagonalization(
     >>> bool(diagonalization(certain, targets=targets, seed=0, weights=NEUTRAL, gamma=1.0).rewarp_following < 0.1)
     True
     """
-    options: dict[str, Any] = {"gamma": gamma, "weights": weights}
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed: {seed!r}. Remedy: a whole number from 0.")
     cost, frame_counts, target_counts = counted(cost, frame_counts, target_counts)
     groups = target_groups(cost, target_counts, targets)
     if prior is None:
@@ -80,16 +81,14 @@ def diagonalization(
         given = f"shape {tuple(prior.shape)}" if isinstance(prior, Tensor) else repr(prior)
         raise ValueError(f"prior: {given} for costs of {tuple(cost.shape)}. Remedy: a tensor with a number per cell.")
     prior = prior.to(cost)
-    distances = [
-        alignment_health(matrix, frame_counts, target_counts, targets=targets, gamma=gamma, weights=each).diagonal_distance_frames
-        for matrix, each in ((cost + prior, weights), (cost, NEUTRAL))
-    ]
     source = rewarped_rows(groups, target_counts, np.random.default_rng(seed))
     warped_cost = cost.gather(2, source[:, None].expand(cost.shape))
-    onsets = [
-        _onsets(matrix, frame_counts, target_counts, rows, options)
-        for matrix, rows in ((cost + prior, groups), (warped_cost + prior, groups.gather(1, source)))
-    ]
+    own, neutral, warped = (
+        align(matrix, frame_counts, target_counts, gamma=gamma, weights=each).expected_alignment
+        for matrix, each in ((cost + prior, weights), (cost, NEUTRAL), (warped_cost + prior, weights))
+    )
+    distances = [diagonal_distance_frames(expected, frame_counts, target_counts) for expected in (own, neutral)]
+    onsets = [_onsets(own, frame_counts, groups), _onsets(warped, frame_counts, groups.gather(1, source))]
     guesses = [_first_rows(rows) / target_counts[:, None] * frame_counts[:, None] for rows in (groups, groups.gather(1, source))]
     present = (torch.arange(int(groups.max()) + 1) <= groups.amax(dim=1, keepdim=True)).double()
     moved, guessed = (onsets[1] - onsets[0]) * present, (guesses[1] - guesses[0]) * present
@@ -116,9 +115,9 @@ def rewarped_rows(groups: Int[Tensor, "B M"], target_counts: Int[Tensor, " B"], 
     return source
 
 
-def _onsets(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, groups: Tensor, options: dict[str, Any]) -> Float[Tensor, "B U"]:
+def _onsets(expected: Tensor, frame_counts: Tensor, groups: Tensor) -> Float[Tensor, "B U"]:
     """The mean frame at which each target is entered: that before which the path is not in it or behind."""
-    shares = frame_shares(align(cost, frame_counts, target_counts, **options).expected_alignment, groups)
+    shares = frame_shares(expected, groups)
     inside = (torch.arange(shares.shape[1]) < frame_counts[:, None])[:, :, None]
     return ((1 - entries(shares)) * inside).sum(dim=1)
 

@@ -85,9 +85,9 @@ REMEDIES = {
     "shift": "time_shift=compensate takes it back after training; model=mcnn_short or an energy loss (loss.energy) keeps it small",
 }
 
-BEYOND_GOING_BACK = frozenset({"shift", "diagonalization"})
-"""Alarms that earlier weights with a higher gamma and prior do not help: a shift comes again, and is taken back after training; a diagonal
-is what gamma and prior would pull towards even more."""
+BEYOND_GOING_BACK = frozenset({"shift", "diagonalization", "blur"})
+"""Alarms that earlier weights with a higher gamma and prior do not help: a shift comes again, and is taken back after training; towards a
+diagonal and a blur they would pull even more."""
 
 
 class HealthMonitor:
@@ -95,7 +95,11 @@ class HealthMonitor:
 
     Args:
         limits: see `LIMITS`.
-        patience: observations in a row.
+        patience: observations in a row, in each of which some limit of the alarm was broken.
+
+    Attributes:
+        healthy: whether the last observation kept all limits, those too that are not asked for yet, but for alarms of `BEYOND_GOING_BACK`:
+            weights that one may go back to.
 
     Raises:
         ValueError: the patience is below 1.
@@ -111,16 +115,27 @@ class HealthMonitor:
         self.limits = limits
         self.patience = patience
         self.broken: dict[str, int] = {}
+        self.healthy = False
 
     def observe(self, numbers: Mapping[str, float], *, progress: float) -> list[Alarm]:
         """Return the alarms that these numbers raise, when the share `progress` of the training is done.
 
         Numbers that are missing or NaN are not known, and keep every limit.
+
+        Raises:
+            ValueError: the progress is not in [0, 1], or one of the numbers is none.
         """
+        if not 0 <= progress <= 1:
+            raise ValueError(f"progress: {progress}. Remedy: the share of the training that is done, from 0 to 1.")
+        for name, number in numbers.items():
+            if not isinstance(number, int | float):
+                raise ValueError(f"numbers: {name} is {number!r}. Remedy: a number; NaN if it is not known.")
         evidence: dict[str, list[str]] = {}
+        self.healthy = True
         for limit in self.limits:
-            words = limit.broken_by(numbers.get(limit.number, math.nan)) if progress >= limit.from_progress else None
-            if words:
+            words = limit.broken_by(numbers.get(limit.number, math.nan))
+            self.healthy = self.healthy and (words is None or limit.alarm in BEYOND_GOING_BACK)
+            if words and progress >= limit.from_progress:
                 evidence.setdefault(limit.alarm, []).append(words)
         self.broken = {name: self.broken.get(name, 0) + 1 for name in evidence}
         return [
@@ -129,22 +144,23 @@ class HealthMonitor:
             if self.broken[name] == self.patience
         ]
 
-    @property
-    def healthy(self) -> bool:
-        """Whether the last observation kept all limits, but for those of `BEYOND_GOING_BACK`: weights that one may go back to."""
-        return not self.broken.keys() - BEYOND_GOING_BACK
-
     def forget(self) -> None:
         """Begin anew: what comes next is judged as if nothing had been observed."""
         self.broken = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs, as plain values."""
-        return {"broken": dict(self.broken)}
+        return {"broken": dict(self.broken), "healthy": self.healthy}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from such a state."""
-        self.broken = dict(state["broken"])
+        """Go on from such a state.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if state.keys() != self.state_dict().keys():
+            raise ValueError(f"state: holds {sorted(state)}. Remedy: what state_dict() returned.")
+        self.broken, self.healthy = dict(state["broken"]), state["healthy"]
 
 
 def health_numbers(
@@ -170,12 +186,16 @@ def health_numbers(
         seed: decides the re-warping of `diagonalization`.
 
     Raises:
-        ValueError: see `soft_dtw`; or targets, logits or the prior do not fit the cost.
+        ValueError: see `soft_dtw`; or targets, logits or the prior do not fit the cost, or the seed is no whole number from 0.
 
     >>> targets = torch.eye(3).repeat_interleave(4, dim=0)[None]
     >>> sorted(health_numbers(20 * (1 - targets @ targets.mT), targets=targets))[:2]
     ['diagonal_distance_frames', 'entry_spread_frames']
     """
+    if logits is not None and (logits.ndim != 3 or logits.shape[:2] != cost.shape[:2]):
+        raise ValueError(
+            f"logits: shape {tuple(logits.shape)} for costs of {tuple(cost.shape)}. Remedy: (B, N, K), the outputs that the costs are of."
+        )
     options: dict[str, Any] = {"targets": targets, "gamma": gamma, "weights": weights}
     parts: list[Any] = [diagonalization(cost, frame_counts, target_counts, prior=prior, seed=seed, **options)]
     parts.append(alignment_health(cost if prior is None else cost + prior.to(cost), frame_counts, target_counts, **options))

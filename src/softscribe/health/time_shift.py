@@ -40,6 +40,9 @@ FEWEST_PIECES = 8
 TRUSTED_FRAMES = 0.5
 """How far estimates lie from the labelled truth at most (docs/health.md); the bootstrap knows nothing of this."""
 
+WIDEST_INTERVAL_FRAMES = 4.0
+"""A wider interval is that of activations which hardly rise with anything: nothing is moved by its middle."""
+
 BOOTSTRAP_DRAWS = 1000
 CONFIDENCE = 0.95
 
@@ -63,11 +66,18 @@ class TimeShift(NamedTuple):
 
     @property
     def compensation_frames(self) -> float:
-        """By how many frames to move activations back: the estimate if its interval lies beyond half a frame on either side, else 0.
+        """By how many frames to move activations back: the estimate if its interval, at most four frames wide, lies beyond half a frame on
+        either side, else 0.
 
         Half a frame is how far the estimate is trusted, however narrow the interval.
         """
-        return self.frames if self.lowest_frames > TRUSTED_FRAMES or self.highest_frames < -TRUSTED_FRAMES else 0.0
+        beyond = self.lowest_frames > TRUSTED_FRAMES or self.highest_frames < -TRUSTED_FRAMES
+        return self.frames if beyond and self.highest_frames - self.lowest_frames <= WIDEST_INTERVAL_FRAMES else 0.0
+
+    @property
+    def certain_frames(self) -> float:
+        """The estimate if its interval tells late from early, else NaN."""
+        return self.frames if self.lowest_frames > 0 or self.highest_frames < 0 else math.nan
 
     def milliseconds(self, frames_per_second: float) -> dict[str, float] | None:
         """Return estimate and interval in ms, for a model card; None if nothing is known.
@@ -186,8 +196,13 @@ def estimate_time_shift(
         raise InputError(f"frames_per_second: {frames_per_second}. Remedy: a positive number.")
     if seed < 0:
         raise InputError(f"seed: {seed}. Remedy: a whole number from 0.")
+    for name, curves in (("references", references), ("activation_rises", activation_rises)):
+        if not all(np.ndim(curve) == 1 and np.isfinite(curve).all() for curve in curves):
+            raise InputError(
+                f"{name}: a curve holds NaN or infinity, or is not one-dimensional. Remedy: those of onset_strength and rises."
+            )
     largest = max(1, round(LARGEST_SHIFT_SECONDS * frames_per_second))
-    piece = round(PIECE_SECONDS * frames_per_second)
+    piece = max(1, round(PIECE_SECONDS * frames_per_second))
     correlations = []
     for reference, rising in zip(references, activation_rises, strict=True):
         count = max(1, round(len(reference) / piece))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from softscribe.alignment import align, bce_cost
+from softscribe.alignment import bce_cost
 from softscribe.corpora import FeatureStore, PreparedRecording, corpus_fingerprint
 from softscribe.errors import InputError
 from softscribe.evaluation import (
@@ -28,7 +28,7 @@ from softscribe.models import load_model
 from softscribe.report import write_run_report
 from softscribe.scores import strong_targets
 from softscribe.sound import HcqtSettings
-from softscribe.training.losses import SdtwLoss, create_loss
+from softscribe.training.losses import SdtwLoss, aligning, create_loss
 from softscribe.training.segments import AnnotatedSegment, TargetSettings, annotated_segments
 from softscribe.training.settings import TrainSettings
 from softscribe.transcription import decode_notes, predict
@@ -108,12 +108,10 @@ def alignment_error(
 ) -> dict[str, float]:
     """Align the activations of recordings, given by name, with the segments' targets and compare the onsets with those performed.
 
-    The alignment is the one that training ends with: the final gamma, no prior. A run that was trained without alignment (`static`,
-    `strong`) is measured with 1-1-2 weights and gamma 1.
+    The alignment is the one that training ends with: the final gamma and step weights, with a prior if one stays. A run that was trained
+    without alignment (`static`, `strong`) is measured with 1-1-2 weights and gamma 1.
     """
-    loss = create_loss(settings.loss)
-    if not isinstance(loss, SdtwLoss):
-        loss = SdtwLoss(gamma={"start": 1.0}, diagonal_prior={"start": 0.0})
+    loss = aligning(create_loss(settings.loss))
     estimated, true = [], []
     for segment in segments:
         truth = segment.prepared.recording.truth
@@ -138,7 +136,7 @@ def align_segment(
     with torch.inference_mode():
         logits = torch.logit(torch.from_numpy(activations[inside]), eps=SMALLEST_ACTIVATION)
         cost = bce_cost(logits[None], torch.from_numpy(unique.values[row_targets])[None].float())
-        result = align(cost, gamma=loss.gamma.final, weights=loss.weights())
+        result = loss.final_alignment(cost, *(torch.tensor([length]) for length in cost.shape[1:]))
     onsets = aligned_onsets(result.expected_alignment[0].numpy(), row_targets, segment.prepared.frames_per_second)
     return onsets, unique.onsets_quarters
 

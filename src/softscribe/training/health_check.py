@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
@@ -14,10 +15,11 @@ from softscribe.errors import InputError
 from softscribe.files import replacing
 from softscribe.health import BEYOND_GOING_BACK, Alarm, HealthMonitor, estimate_time_shift, health_numbers, onset_strength, rises
 from softscribe.models import CONTEXT_FRAMES
+from softscribe.sound import HcqtSettings
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.losses import SdtwLoss, diagonal_prior_cost
 from softscribe.training.module import TranscriptionModule, step_is_done
-from softscribe.training.segments import collate
+from softscribe.training.segments import AnnotatedSegment, collate
 from softscribe.training.settings import HealthSettings
 
 
@@ -49,25 +51,29 @@ class HealthCheck(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TranscriptionModule)
         assert isinstance(pl_module.loss, SdtwLoss)
-        pl_module.loss.relief = self.relief(trainer.global_step)
+        pl_module.loss.relief = self.relief(trainer.global_step, pl_module.total_steps)
 
-    def relief(self, step: int) -> float:
+    def relief(self, step: int, total_steps: int) -> float:
         """Return how much of the last action's relief is left at a step, in [0, 1]."""
-        return max(0.0, 1 - (step - self.actions[-1]) / self.settings.relief_steps) if self.actions else 0.0
+        return max(0.0, 1 - (step - self.actions[-1]) / (self.settings.relief_share * total_steps)) if self.actions else 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TranscriptionModule)
         if not step_is_done(trainer, batch_idx) or trainer.global_step % self.settings.interval_steps:
             return
-        numbers = self.measure(trainer, pl_module)
+        # The first process measures for all: others' rounding must not decide otherwise.
+        numbers = trainer.strategy.broadcast(self.measure(trainer, pl_module) if trainer.is_global_zero else {})
         for logger in trainer.loggers:  # Lightning's own way would wait for the next step at which it logs
             logger.log_metrics({f"health/{name}": value for name, value in numbers.items()}, step=trainer.global_step - 1)
             logger.save()
-        recovering = self.relief(trainer.global_step) > 0
-        alarms = [] if recovering else self.monitor.observe(numbers, progress=pl_module.progress)
-        for alarm in alarms:
-            self._sound(alarm, trainer, pl_module)
-        if not recovering and self.monitor.healthy:
+        total_steps = pl_module.total_steps
+        recovering = self.relief(trainer.global_step, total_steps) > 0
+        if not recovering and self.relief(trainer.global_step - self.settings.interval_steps, total_steps) > 0:
+            self.monitor.forget()  # what still fails when the relief is over sounds again
+        alarms = self.monitor.observe(numbers, progress=pl_module.progress)
+        if alarms:
+            self._sound(alarms, recovering, trainer, pl_module)
+        elif self.monitor.healthy:
             self._remember(pl_module)
 
     def measure(self, trainer: pl.Trainer, module: TranscriptionModule) -> dict[str, float]:
@@ -76,18 +82,17 @@ class HealthCheck(Callback):
         assert isinstance(data, SegmentDataModule)
         assert isinstance(module.loss, SdtwLoss)
         dataset = data.validation_set
-        batch = collate([dataset[index, index] for index in range(min(self.settings.segments, len(dataset)))])
+        chosen = spread(len(dataset), self.settings.segments)
+        batch = collate([dataset[index, index] for index in chosen])
         was_training = module.model.training
         module.model.eval()
         with torch.no_grad():
             logits = module.model(batch.features.to(module.device)).float().cpu()
         module.model.train(was_training)
-        segments = dataset.segments[: self.settings.segments]
-        shift = estimate_time_shift(
-            [onset_strength(segment.features()[CONTEXT_FRAMES:-CONTEXT_FRAMES], dataset.features) for segment in segments],
-            [rises(each[: segment.frame_count].sigmoid().numpy()) for each, segment in zip(logits, segments, strict=True)],
-            dataset.features.frames_per_second,
-        )
+        segments = [dataset.segments[index] for index in chosen]
+        curves = [_rises(each, segment, dataset.features) for each, segment in zip(logits, segments, strict=True)]
+        sounds, activations = zip(*curves, strict=True)
+        shift = estimate_time_shift(sounds, activations, dataset.features.frames_per_second)
         cost = bce_cost(logits, batch.targets)
         prior = diagonal_prior_cost(batch.frame_counts, batch.target_counts, cost.shape[1], cost.shape[2])
         numbers = health_numbers(
@@ -101,28 +106,29 @@ class HealthCheck(Callback):
             weights=module.loss.weights(),
             seed=trainer.global_step,
         )
-        return {**numbers, "time_shift_frames": shift.frames}
+        return {**numbers, "time_shift_frames": shift.certain_frames}
 
-    def _sound(self, alarm: Alarm, trainer: pl.Trainer, module: TranscriptionModule) -> None:
+    def _sound(self, alarms: list[Alarm], recovering: bool, trainer: pl.Trainer, module: TranscriptionModule) -> None:
+        """Do once what the policy says, tell and write down all alarms of this step."""
         step, policy = trainer.global_step, self.settings.policy
-        if policy == "act" and alarm.name in BEYOND_GOING_BACK:
-            policy = "warn"
-        exhausted = policy == "act" and len(self.actions) == self.settings.actions_at_most
         action = "none"
-        if policy == "act" and not exhausted:
-            action = (
-                f"back to the last healthy weights, gamma and prior raised ({len(self.actions) + 1} of {self.settings.actions_at_most})"
-            )
-            self._act(trainer, module)
-        elif policy == "stop" or exhausted:
+        if policy == "act" and not recovering and any(alarm.name not in BEYOND_GOING_BACK for alarm in alarms):
+            policy = "stop" if len(self.actions) == self.settings.actions_at_most else policy
+            if policy == "act":
+                self._act(trainer, module)
+                action = (
+                    f"back to the last healthy weights, gamma and prior raised ({len(self.actions)} of {self.settings.actions_at_most})"
+                )
+        if policy == "stop":
             action = "the run ends"
-        self.lines.append({"step": step, **asdict(alarm), "action": action})
+        for alarm in alarms:
+            self.lines.append({"step": step, **asdict(alarm), "action": action})
+            module.print(f"step {step}: ALARM {alarm} Action: {action}.")
         if trainer.is_global_zero:
             with replacing(self.path) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
-        module.print(f"step {step}: ALARM {alarm} Action: {action}.")
-        if action == "the run ends":
-            raise InputError(f"step {step}: {alarm} See {self.path}.")
+        if policy == "stop":
+            raise InputError(f"step {step}: {' '.join(map(str, alarms))} See {self.path}.")
 
     def _act(self, trainer: pl.Trainer, module: TranscriptionModule) -> None:
         module.model.load_state_dict(self.healthy_weights)
@@ -142,6 +148,24 @@ class HealthCheck(Callback):
         self.monitor.load_state_dict(state_dict["monitor"])
         self.actions = list(state_dict["actions"])
         self.healthy_weights = state_dict["healthy_weights"]
+
+
+def spread(items: int, wanted: int) -> list[int]:
+    """Return which of so many items in order to take, to have as many as wanted, evenly spread, or all.
+
+    >>> spread(22, 4), spread(2, 4)
+    ([0, 7, 14, 21], [0, 1])
+    """
+    return np.linspace(0, items - 1, min(items, wanted)).round().astype(int).tolist()
+
+
+def _rises(logits: torch.Tensor, segment: AnnotatedSegment, settings: HcqtSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Of a segment's sound, and of what the network makes of it."""
+    try:
+        sound = onset_strength(segment.features()[CONTEXT_FRAMES:-CONTEXT_FRAMES], settings)
+        return sound, rises(logits[: segment.frame_count].sigmoid().numpy())
+    except InputError as error:
+        raise InputError(f"health of {segment.name}: {error}") from error
 
 
 def read_alarms(path: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softscribe.alignment import StepWeights, align, bce_cost, gpu_is_usable, soft_dtw, time_symmetric_soft_dtw
+from softscribe.alignment import Alignment, StepWeights, align, bce_cost, gpu_is_usable, soft_dtw, time_symmetric_soft_dtw
 from softscribe.errors import InputError
 from softscribe.training.energy import energy_loss
 from softscribe.training.schedules import Schedule
@@ -16,7 +16,7 @@ from softscribe.training.segments import Batch
 DIAGONAL_PRIOR_VARIANCE_FRAMES = 1000.0
 """The variance of the diagonal prior's Gaussian, in squared frames (Zeitler, Krause, Mueller, ISMIR 2023)."""
 
-RELIEF_GAMMA_FACTOR, RELIEF_PRIOR = 10.0, 3.0
+RELIEF_GAMMA_FACTOR, RELIEF_PRIOR = 10.0, 10.0
 """What a relief of 1 multiplies gamma by and adds to the diagonal prior."""
 
 
@@ -34,6 +34,9 @@ class Loss(Protocol):
 
     def schedules(self) -> dict[str, Schedule]:
         """Return what changes during training, by name."""
+
+    def in_force(self, progress: float) -> dict[str, float]:
+        """Return the values of these that the loss uses when the share `progress` of the training is done."""
 
 
 class SdtwLoss:
@@ -84,24 +87,35 @@ class SdtwLoss:
             raise InputError(f"loss.time_symmetric: {time_symmetric!r}. Remedy: true or false.")
 
     def __call__(self, logits: Float[Tensor, "B N K"], batch: Batch, progress: float) -> Float[Tensor, ""]:
-        cost = bce_cost(logits, batch.targets)
-        weight = self.diagonal_prior(progress) + RELIEF_PRIOR * self.relief
-        if weight > 0:
-            cost = cost + weight * diagonal_prior_cost(batch.frame_counts, batch.target_counts, cost.shape[1], cost.shape[2])
+        cost = self._with_prior(bce_cost(logits, batch.targets), batch.frame_counts, batch.target_counts, self._prior_weight(progress))
         # Without kernels for its GPU an alignment runs on the CPU; autograd carries the gradient back to the logits' device.
         device = logits.device if logits.device.type == "cpu" or gpu_is_usable() else torch.device("cpu")
         cost, frame_counts, target_counts = (tensor.to(device) for tensor in (cost, batch.frame_counts, batch.target_counts))
-        gamma = self.gamma(progress) * RELIEF_GAMMA_FACTOR**self.relief
         aligned = time_symmetric_soft_dtw if self.time_symmetric else soft_dtw
-        losses = aligned(cost, frame_counts, target_counts, gamma=gamma, weights=self.weights(progress))
+        losses = aligned(cost, frame_counts, target_counts, gamma=self._temperature(progress), weights=self.weights(progress))
         loss = (losses / frame_counts).mean().to(logits.device)
         if (energy := self.energy(progress)) > 0:
             loss = loss + energy * energy_loss(logits, batch.features, batch.frame_counts).mean()
         return loss
 
+    def _temperature(self, progress: float) -> float:
+        return self.gamma(progress) * RELIEF_GAMMA_FACTOR**self.relief
+
+    def _prior_weight(self, progress: float) -> float:
+        return self.diagonal_prior(progress) + RELIEF_PRIOR * self.relief
+
+    @staticmethod
+    def _with_prior(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, weight: float) -> Tensor:
+        return cost + weight * diagonal_prior_cost(frame_counts, target_counts, *cost.shape[1:]) if weight > 0 else cost
+
     def weights(self, progress: float = 1.0) -> StepWeights:
         """Return the step weights when the share `progress` of the training is done; at its end by default."""
         return StepWeights(**{name: schedule(progress) for name, schedule in self.step_weights.items()})
+
+    def final_alignment(self, cost: Float[Tensor, "B N M"], frame_counts: Int[Tensor, " B"], target_counts: Int[Tensor, " B"]) -> Alignment:
+        """Align as training does in the end: at the final gamma and step weights, with a prior if one stays."""
+        cost = self._with_prior(cost, frame_counts, target_counts, self.diagonal_prior.final)
+        return align(cost, frame_counts, target_counts, gamma=self.gamma.final, weights=self.weights())
 
     def validation_cost(self, logits: Float[Tensor, "B N K"], batch: Batch) -> Float[Tensor, " B"]:
         cost = bce_cost(logits, batch.targets)
@@ -111,6 +125,10 @@ class SdtwLoss:
     def schedules(self) -> dict[str, Schedule]:
         others = {name: schedule for name, schedule in {"energy": self.energy, **self.step_weights}.items() if schedule.shape != "constant"}
         return {"gamma": self.gamma, "diagonal_prior": self.diagonal_prior, **others}
+
+    def in_force(self, progress: float) -> dict[str, float]:
+        values = {name: schedule(progress) for name, schedule in self.schedules().items()}
+        return values | {"gamma": self._temperature(progress), "diagonal_prior": self._prior_weight(progress)}
 
 
 class StrongLoss:
@@ -127,6 +145,9 @@ class StrongLoss:
         return framewise_cost(logits, batch.truth, batch.frame_counts)
 
     def schedules(self) -> dict[str, Schedule]:
+        return {}
+
+    def in_force(self, progress: float) -> dict[str, float]:
         return {}
 
 
@@ -148,6 +169,14 @@ class StaticLoss:
 
     def schedules(self) -> dict[str, Schedule]:
         return {}
+
+    def in_force(self, progress: float) -> dict[str, float]:
+        return {}
+
+
+def aligning(loss: Loss) -> SdtwLoss:
+    """Return the loss itself if it aligns, else one to align the results of others with: 1-1-2 and gamma 1."""
+    return loss if isinstance(loss, SdtwLoss) else SdtwLoss(gamma=1.0, diagonal_prior=0.0)
 
 
 LOSSES: dict[str, Callable[..., Loss]] = {"sdtw": SdtwLoss, "strong": StrongLoss, "static": StaticLoss}

@@ -129,8 +129,8 @@ class TranscriptionModule(pl.LightningModule):
         self._attempts.append(Attempt(batch, not_finite, self._segment_names(batch, "train")))
         # What is shown and written of a step is `StepProgress`'s and `StepCurves`'s matter.
         self.log("train/loss", loss, batch_size=len(batch.frame_counts), logger=False)
-        for name, schedule in self.loss.schedules().items():
-            self.log(f"train/{name}", schedule(self.progress), batch_size=1, logger=False)
+        for name, value in self.loss.in_force(self.progress).items():
+            self.log(f"train/{name}", value, batch_size=1, logger=False)
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

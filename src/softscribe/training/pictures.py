@@ -7,10 +7,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from softscribe.alignment import align, bce_cost
+from softscribe.alignment import bce_cost
 from softscribe.plots import plot_segment, save
 from softscribe.training.data_module import SegmentDataModule
-from softscribe.training.losses import SdtwLoss
+from softscribe.training.losses import aligning
 from softscribe.training.module import TranscriptionModule
 from softscribe.training.segments import collate
 
@@ -41,7 +41,7 @@ class SegmentPictures(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, SegmentDataModule)
         dataset = data.validation_set
-        loss = module.loss if isinstance(module.loss, SdtwLoss) else SdtwLoss(gamma={"start": 1.0}, diagonal_prior={"start": 0.0})
+        loss = aligning(module.loss)
         seen: set[str] = set()
         for index, segment in enumerate(dataset.segments):
             if segment.prepared.recording.name in seen or len(seen) == self.pieces:
@@ -52,7 +52,7 @@ class SegmentPictures(Callback):
             with torch.inference_mode():
                 logits = module.model(batch.features.to(module.device)).float()
                 cost = bce_cost(logits, batch.targets.to(module.device)).cpu()
-                aligned = align(cost, gamma=loss.gamma.final, weights=loss.weights())
+                aligned = loss.final_alignment(cost, batch.frame_counts, batch.target_counts)
             figure = plot_segment(
                 features=item.features,
                 activations=torch.sigmoid(logits)[0].cpu().numpy(),

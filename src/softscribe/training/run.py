@@ -43,7 +43,7 @@ from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.evaluate import recording_truth
 from softscribe.training.exclusion import exclude_doubtful, without_excluded
 from softscribe.training.health_check import HealthCheck
-from softscribe.training.losses import create_loss
+from softscribe.training.losses import SdtwLoss, create_loss
 from softscribe.training.module import MONITORED_COST, TranscriptionModule
 from softscribe.training.pictures import SegmentPictures
 from softscribe.training.progress import StepProgress
@@ -109,8 +109,11 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         raise InputError(
             f"loss={settings.loss['name']} needs a truth file for every recording. Remedy: a loss that needs none, such as sdtw."
         )
+    aligns = isinstance(module.loss, SdtwLoss)
+    if settings.health.policy in ("act", "stop") and not aligns:
+        raise InputError(f"health={settings.health.policy}: loss={settings.loss['name']} aligns nothing to watch. Remedy: health=warn.")
     try:
-        trainer = _trainer(settings, folder, first_step, callbacks)
+        trainer = _trainer(settings, folder, first_step, aligns, callbacks)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise InputError(f"trainer: {error} Remedy: see configs/trainer/.") from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -221,7 +224,7 @@ def write_model(
     return folder / "model"
 
 
-def _trainer(settings: TrainSettings, folder: Path, first_step: int, further_callbacks: Sequence[Callback]) -> pl.Trainer:
+def _trainer(settings: TrainSettings, folder: Path, first_step: int, aligns: bool, further_callbacks: Sequence[Callback]) -> pl.Trainer:
     options = settings.trainer
     clusters = _clusters()
     precision = options.precision
@@ -239,7 +242,7 @@ def _trainer(settings: TrainSettings, folder: Path, first_step: int, further_cal
         gradient_clip_val=options.gradient_clip_norm,
         val_check_interval=options.validation_interval_steps * options.accumulated_batches,
         check_val_every_n_epoch=None,
-        callbacks=[*further_callbacks, *_callbacks(settings, folder, first_step)],
+        callbacks=[*further_callbacks, *_callbacks(settings, folder, first_step, aligns)],
         logger=_loggers(settings, folder, first_step),
         plugins=[AtomicCheckpointIO(), *clusters],
         num_sanity_val_steps=0,
@@ -263,9 +266,9 @@ def _reach(model: nn.Module, features: HcqtSettings) -> str:
     return "receptive field unknown" if frames is None else f"receptive field {frames} frames ({frames / features.frames_per_second:.2f} s)"
 
 
-def _callbacks(settings: TrainSettings, folder: Path, first_step: int) -> list[Callback]:
+def _callbacks(settings: TrainSettings, folder: Path, first_step: int, aligns: bool) -> list[Callback]:
     callbacks: list[Callback] = [StepProgress(), StepCurves(CURVES_INTERVAL_STEPS)]
-    if settings.health.policy != "ignore" and settings.loss["name"] == "sdtw":
+    if settings.health.policy != "ignore" and aligns:
         callbacks.append(HealthCheck(settings.health, folder / "alarms.jsonl", first_step))
     if settings.optimizer.plateau_patience is not None:
         callbacks.append(LowerRateOnPlateau(settings.optimizer.plateau_patience))

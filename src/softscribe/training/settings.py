@@ -110,23 +110,25 @@ class HealthSettings:
         policy: `ignore` measures nothing, `warn` says and logs alarms, `act` goes back to the last healthy weights and raises gamma and
             prior again, `stop` ends the run.
         interval_steps: optimizer steps between observations.
-        segments: how many segments of the validation split are observed.
+        segments: how many segments of the validation split are observed, evenly spread over it.
         actions_at_most: of the policy `act`; the next alarm ends the run.
-        relief_steps: in so many steps gamma and prior come back to their schedules after an action.
+        relief_share: of the training, in (0, 1]: so long it takes gamma and prior to come back to their schedules after an action.
     """
 
     policy: str = "warn"
     interval_steps: int = 25
-    segments: int = 4
+    segments: int = 8
     actions_at_most: int = 3
-    relief_steps: int = 150
+    relief_share: float = 0.25
 
     def __post_init__(self) -> None:
         if self.policy not in HEALTH_POLICIES:
             raise InputError(f"health.policy: {self.policy!r}. Remedy: one of {', '.join(HEALTH_POLICIES)}.")
-        for name in ("interval_steps", "segments", "actions_at_most", "relief_steps"):
+        for name in ("interval_steps", "segments", "actions_at_most"):
             if getattr(self, name) < 1:
                 raise InputError(f"health.{name}: {getattr(self, name)}. Remedy: at least 1.")
+        if not 0 < self.relief_share <= 1:
+            raise InputError(f"health.relief_share: {self.relief_share}. Remedy: above 0, and at most 1.")
 
 
 @dataclass
