@@ -178,8 +178,9 @@ def correlations(results: list[dict[str, Any]]) -> None:
         cells = [f"`{name}`", pathology, "shift" if pathology == "shift" else "alignment"]
         for runs in (aligned, [each for each in aligned if each["pathology"] in (pathology, "all")]):
             pairs = [(each["health"][-1].get(name, math.nan), true_error(each, pathology)) for each in runs]
-            found = spearmanr(*zip(*[pair for pair in pairs if not math.isnan(sum(pair))], strict=True))
-            cells += [f"{found.statistic:+.2f}", f"{found.pvalue:.1g}"]
+            known = [pair for pair in pairs if not math.isnan(sum(pair))]
+            found = spearmanr(*zip(*known, strict=True)) if len(known) > 2 else None
+            cells += [f"{found.statistic:+.2f}", f"{found.pvalue:.1g}"] if found else ["", ""]
         print(f"| {' | '.join(cells)} |")
 
 

@@ -6,11 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from softscribe import cli
 from softscribe.cli import main
 from softscribe.cli.settings import compose_config, newest_run, read_settings
 from softscribe.corpora import PrepareSettings
 from softscribe.errors import InputError
+from softscribe.files import kept_to_itself
 from softscribe.sound import HcqtSettings
 from softscribe.training import TrainSettings
 from softscribe.training.losses import create_loss
@@ -108,6 +111,7 @@ def test_prepare_and_train_meet_in_the_same_store() -> None:
         (["train", "store=a_file"], "softscribe prepare"),
         (["prepare", "corpus.directory=a_file"], "a_file"),
         (["train", "loss=static", "targets=unique"], "static"),
+        (["train", "health=explode"], "Could not find 'health/explode'"),
         (["transcribe", "song.wav", "--model", "nowhere"], "nowhere"),
         (["sing"], "sing"),
     ],
@@ -131,6 +135,26 @@ def test_the_newest_run_is_found(tmp_path: Path) -> None:
     assert newest_run(tmp_path / "2026-01-01_00-00-00", "model/card.json").name == "2026-01-01_00-00-00"
     with pytest.raises(InputError, match="model"):
         newest_run(tmp_path / "2026-01-01_00-00-00" / "plots", "model/card.json")
+    with pytest.raises(InputError, match=r"no model yet.*resume="):
+        newest_run(tmp_path / "2026-01-03_00-00-00", "model/card.json")
+    os.utime(tmp_path / "2026-01-01_00-00-00" / "model" / "card.json", ns=(2**62, 2**62))
+    assert newest_run(tmp_path, "model/card.json").name == "2026-01-01_00-00-00", "by its time, whatever it is called"
+
+
+def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    folders = {cli._new_folder(tmp_path, one_process=True) for _ in range(5)}
+    assert len(folders) == len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_run_is_kept_to_itself(tmp_path: Path) -> None:
+    """Whatever else asks for its folder meanwhile is refused before it has touched anything."""
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(check_train(["experiment=demo"]))))
+    resume = ("-c", f"from softscribe.cli import main; raise SystemExit(main(['train', 'resume={tmp_path}']))")
+    with kept_to_itself(tmp_path):
+        refused = run_elsewhere(tmp_path, *resume)
+    assert refused.returncode == 1
+    assert "another process is at work there. Remedy" in refused.stderr
+    assert "another process" not in run_elsewhere(tmp_path, *resume).stderr
 
 
 def test_a_config_of_somebody_else_is_data(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

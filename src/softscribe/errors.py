@@ -1,5 +1,8 @@
 """The one error that stands for a mistake in what the user supplied."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 _LONGEST_TEXT = 2000
 
 
@@ -20,3 +23,19 @@ class InputError(ValueError):
         if len(text) > _LONGEST_TEXT:
             text = f"{text[: _LONGEST_TEXT // 2]} [...] {text[-_LONGEST_TEXT // 2 :]}"
         super().__init__("".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text))
+
+
+@contextmanager
+def concerning(what: object) -> Iterator[None]:
+    """Put the name of a file or a segment before the text of any `InputError` inside.
+
+    >>> with concerning("features/song.npy"):
+    ...     raise InputError("NaN or infinity. Remedy: prepare it again.")
+    Traceback (most recent call last):
+        ...
+    softscribe.errors.InputError: features/song.npy: NaN or infinity. Remedy: prepare it again.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error

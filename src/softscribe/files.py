@@ -1,5 +1,6 @@
 """Files that are whole or absent when written, and that are read in bounded memory whatever they claim."""
 
+import fcntl
 import io
 import json
 import math
@@ -51,6 +52,29 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the folder itself may be what failed
             temporary.unlink()
+
+
+@contextmanager
+def kept_to_itself(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same from `folder` until the block, or this process, ends.
+
+    Raises:
+        InputError: another process is there, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error}). Remedy: choose another folder.") from error
+    with lock:
+        try:
+            # Of this process alone: workers that outlive it for a moment, having been killed by nobody, do not hold such a lock.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise InputError(f"{folder}: another process is at work there. Remedy: wait for it, or choose another folder.") from error
+        except OSError:
+            pass  # some network file systems know no locks
+        yield
 
 
 def _flush_folder(folder: Path) -> None:

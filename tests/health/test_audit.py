@@ -16,7 +16,7 @@ from softscribe.corpora.manifest import ManifestRow, write_manifest
 from softscribe.errors import InputError
 from softscribe.health import Verdict, audit
 from softscribe.health.audit import judge_pair
-from softscribe.health.pair_hypotheses import CUT, REPEAT, TRANSPOSED, TUNING, WRONG_SCORE
+from softscribe.health.pair_hypotheses import CUT, REPEAT, TRANSPOSED, TUNING, WRONG_SCORE, hypotheses
 from softscribe.scores import Score
 from softscribe.sound import HcqtSettings
 
@@ -65,6 +65,13 @@ def judged(prepared: PreparedRecording, others: list[PreparedRecording], **chang
     segment = replace(prepared.recording.segments[0], **changes)  # type: ignore[arg-type]
     pairs = [(prepared, segment), *((other, other.recording.segments[0]) for other in others)]
     return judge_pair(prepared, segment, pairs, SETTINGS)
+
+
+@pytest.mark.parametrize("frame_count", [1, 2, 5, 7, 30])
+def test_every_way_to_read_a_pair_leaves_something_to_align(frame_count: int) -> None:
+    """Also of segments of a tenth of a second."""
+    ways = hypotheses(frame_count, frame_count, 3)
+    assert all(len(way.frames) and len(way.targets) for way in ways)
 
 
 def test_sound_pairs_are_not_doubted(store: FeatureStore) -> None:

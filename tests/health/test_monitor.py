@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -48,6 +49,60 @@ def test_every_limit_has_a_remedy_and_a_number_that_exists() -> None:
     numbers = health_numbers(torch.rand(1, 12, 12), targets=targets, logits=torch.randn(1, 12, 4))
     assert {limit.number for limit in LIMITS} <= {*numbers, "time_shift_frames"}  # the latter is asked of the recording, not of the cost
     assert {limit.alarm for limit in LIMITS} <= REMEDIES.keys()
+
+
+def test_weights_are_worth_going_back_to_only_if_no_limit_is_broken() -> None:
+    """Not even one that is asked for later; those aside that going back does not help."""
+    limits = (Limit("collapse", "density_ratio", lowest=0.25, from_progress=0.5), Limit("blur", "path_entropy_per_frame", highest=1.5))
+    monitor = HealthMonitor(limits, patience=1)
+    assert not monitor.healthy, "nothing was seen yet"
+    assert not monitor.observe({"density_ratio": 0.1}, progress=0.0)
+    assert not monitor.healthy
+    assert monitor.observe({"density_ratio": 0.5, "path_entropy_per_frame": 1.7}, progress=0.1)
+    assert monitor.healthy
+
+
+@pytest.mark.usefixtures("without_shape_types")
+@pytest.mark.parametrize(
+    ("numbers", "progress", "named"),
+    [
+        ({}, 50.0, "progress"),
+        ({}, math.nan, "progress"),
+        ({"target_gini": None}, 0.5, "target_gini"),
+        ({"target_gini": "1"}, 0.5, "target_gini"),
+    ],
+)
+def test_what_is_observed_is_checked(numbers: dict, progress: float, named: str) -> None:
+    with pytest.raises(ValueError, match=rf"{named}.*Remedy"):
+        HealthMonitor().observe(numbers, progress=progress)
+    with pytest.raises(ValueError, match=r"state.*Remedy"):
+        HealthMonitor().load_state_dict({})
+
+
+def bad_arguments() -> dict[str, tuple[str, dict]]:
+    targets = torch.eye(3)[None]
+    return {
+        "a matrix alone": ("cost", {"cost": torch.rand(3, 3), "targets": targets}),
+        "no items": ("cost", {"cost": torch.rand(0, 3, 3), "targets": torch.rand(0, 3, 3)}),
+        "no tensor": ("cost", {"cost": np.zeros((1, 3, 3)), "targets": targets}),
+        "counts as a list": ("frame_counts", {"frame_counts": [3]}),
+        "counts beyond the frames": ("frame_counts", {"frame_counts": torch.tensor([200])}),
+        "too few counts": (
+            "target_counts",
+            {"cost": torch.rand(2, 3, 3), "targets": targets.repeat(2, 1, 1), "target_counts": torch.tensor([3])},
+        ),
+        "logits of other frames": ("logits", {"logits": torch.rand(1, 8, 3)}),
+        "a negative seed": ("seed", {"seed": -1}),
+        "half a seed": ("seed", {"seed": 1.5}),
+    }
+
+
+@pytest.mark.usefixtures("without_shape_types")
+@pytest.mark.parametrize("case", bad_arguments())
+def test_health_numbers_refuse_what_makes_no_sense(case: str) -> None:
+    named, changed = bad_arguments()[case]
+    with pytest.raises(ValueError, match=rf"^{named}: .*Remedy"):
+        health_numbers(**{"cost": torch.rand(1, 3, 3), "targets": torch.eye(3)[None]} | changed)
 
 
 def test_patience_is_checked() -> None:

@@ -118,11 +118,23 @@ def test_what_cannot_be_known_is_not_compensated() -> None:
 
 @pytest.mark.parametrize(
     ("shift", "moved"),
-    [(TimeShift(0.9, 0.6, 1.2), 0.9), (TimeShift(-3.2, -4, -2), -3.2), (TimeShift(0.9, 0.4, 1.2), 0), (TimeShift(-0.4, -0.45, -0.35), 0)],
+    [
+        (TimeShift(0.9, 0.6, 1.2), 0.9),
+        (TimeShift(-3.2, -4, -2), -3.2),
+        (TimeShift(0.9, 0.4, 1.2), 0),
+        (TimeShift(-0.4, -0.45, -0.35), 0),
+        (TimeShift(-15.0, -20.0, -1.0), 0),
+    ],
 )
-def test_compensation_asks_for_more_than_half_a_frame(shift: TimeShift, moved: float) -> None:
+def test_compensation_asks_for_more_than_half_a_frame_and_less_than_four_of_doubt(shift: TimeShift, moved: float) -> None:
     assert shift.compensation_frames == moved
     assert json.loads(json.dumps(shift.milliseconds(40.0)))["estimate"] == pytest.approx(25 * shift.frames)
+
+
+def test_a_side_is_certain_if_the_whole_interval_is_on_it() -> None:
+    assert TimeShift(5.0, 0.1, 9.0).certain_frames == 5.0
+    assert TimeShift(-5.0, -9.0, -0.1).certain_frames == -5.0
+    assert math.isnan(TimeShift(5.0, -22.0, 22.0).certain_frames)
 
 
 def test_an_onset_is_strongest_where_it_sounds_at_any_level() -> None:
@@ -152,6 +164,9 @@ def test_what_cannot_be_used_is_refused() -> None:
         lambda: estimate_time_shift([curve], [curve], 0.0),
         lambda: estimate_time_shift([curve], [curve], math.nan),
         lambda: estimate_time_shift([curve], [curve], 40.0, seed=-1),
+        lambda: estimate_time_shift([np.full(100, np.nan)], [curve], 40.0),
+        lambda: estimate_time_shift([curve], [np.full(100, np.inf)], 40.0),
+        lambda: estimate_time_shift([np.ones((100, 2))], [curve], 40.0),
         lambda: TimeShift(1.0, 0.0, 2.0).milliseconds(0.0),
         lambda: rises(np.zeros((0, 12))),
         lambda: rises(np.zeros(12)),

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def test_round_trip(folder: Path) -> None:
     features = torch.rand(1, 6, 10 + 2 * CONTEXT_FRAMES, 216)
     with torch.no_grad():
         assert torch.equal(model(features), original(features))
+
+
+def test_a_full_disk_is_named_and_what_was_there_stays(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"weights\.safetensors: cannot be written .*Remedy"):
+            save_model(folder, create_model(CARD["model"], in_channels=6, outputs=12), CARD)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_pickled_weights_are_refused(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from interrupted_runs import differences, start
 from softscribe.errors import InputError
@@ -102,6 +104,35 @@ def test_writing_fails(demanding: TrainSettings, uninterrupted: Path, tmp_path: 
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == 2
     train(settings, tmp_path / "run", resume=True)
     assert not differences(uninterrupted, tmp_path / "run")
+
+
+def lose(key: str) -> Callable[[dict], None]:
+    return lambda checkpoint: checkpoint.pop(key)
+
+
+def widen(checkpoint: dict) -> None:
+    checkpoint["state_dict"]["model.linear.bias"] = torch.zeros(72)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [(lose("loops"), "loops missing"), (lose("bad_steps"), "bad_steps"), (widen, "another model")]
+)
+def test_a_checkpoint_that_no_run_can_go_on_from_is_named(
+    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, change: Callable[[dict], None], named: str
+) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)
+    change(checkpoint)
+    AtomicCheckpointIO().save_checkpoint(checkpoint, tmp_path / "run" / "checkpoints" / LAST)
+    with pytest.raises(InputError, match=rf"last\.ckpt: .*{named}.*Remedy"):
+        train(demanding, tmp_path / "run", resume=True)
+
+
+def test_curves_that_are_none_are_named(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    (tmp_path / "run" / "metrics.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=rf"^{tmp_path / 'run' / 'metrics.csv'}: .*Remedy"):
+        train(demanding, tmp_path / "run", resume=True)
 
 
 def test_a_folder_that_cannot_be_written_shows_before_the_first_step(

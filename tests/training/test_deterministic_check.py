@@ -1,5 +1,6 @@
 """The check that a user runs on their own machine: it passes where bits agree, and fails where something random has a state."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from softscribe.cli import main
 from softscribe.errors import InputError
-from softscribe.training import TrainSettings, check_determinism
+from softscribe.training import RunInterruptedError, TrainSettings, check_determinism, deterministic_check
 from softscribe.training.losses import LOSSES, SdtwLoss
 from softscribe.training.segments import Batch
 
@@ -49,6 +50,25 @@ def test_several_processes_are_refused(demanding: TrainSettings, monkeypatch: py
     monkeypatch.setattr(demanding.trainer, "devices", 2)
     with pytest.raises(InputError, match=r"trainer\.devices=1"):
         check_determinism(demanding)
+
+
+@pytest.mark.parametrize("run", [1, 3])
+def test_a_signal_of_the_users_ends_the_check(demanding: TrainSettings, monkeypatch: pytest.MonkeyPatch, run: int) -> None:
+    """In the third run, too, which the check itself stops by a signal."""
+    runs = 0
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == run:
+            raise RunInterruptedError(signal.SIGINT)
+
+    monkeypatch.setattr(deterministic_check, "train", interrupted)
+    with pytest.raises(RunInterruptedError):
+        check_determinism(demanding)
+    runs = 0
+    monkeypatch.chdir(demanding.runs if Path(demanding.runs).is_dir() else "/")
+    assert main(["train", "deterministic_check=true"]) == 130
 
 
 @pytest.mark.parametrize("agrees", [True, False])

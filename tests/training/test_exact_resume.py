@@ -8,6 +8,7 @@ import pytest
 from interrupted_runs import Stop, differences, start, traces, train_with_stops
 from softscribe.report import curve_points
 from softscribe.training import TrainSettings, train
+from softscribe.training.module import OptimizerSettings
 
 STEPS = 12
 
@@ -57,6 +58,29 @@ def test_stopped_and_resumed_twice_with_workers(demanding: TrainSettings, uninte
     """Batches that workers loaded in advance are drawn again; how many workers there are changes no bit."""
     with_workers = replace(demanding, trainer=replace(demanding.trainer, worker_count=2))
     train_with_stops(with_workers, tmp_path / "run", [Stop("SIGTERM", "batch", 5), Stop("exception", "batch", 15)])
+    assert not differences(uninterrupted, tmp_path / "run")
+
+
+def test_what_stopped_early_stays_so(demanding: TrainSettings, tmp_path: Path) -> None:
+    """Stopped by its patience, the run fails while it writes its model; resumed, it writes the same and trains no further."""
+    impatient = replace(
+        demanding,
+        optimizer=OptimizerSettings(learning_rate={"start": 1.0}),
+        trainer=replace(demanding.trainer, early_stopping_patience=1, steps=30),
+        loss={"name": "sdtw", "gamma": 1.0, "diagonal_prior": 0.0},
+    )
+    train(impatient, tmp_path / "whole")
+    steps = curve_points(tmp_path / "whole" / "metrics.csv")["validation/cost"][0]
+    assert steps[-1] < 29, "patience ended it"
+    train_with_stops(impatient, tmp_path / "run", [Stop("exception", "model")])
+    assert not differences(tmp_path / "whole", tmp_path / "run")
+
+
+def test_ctrl_c_while_the_model_is_written_tells_how_to_go_on(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
+    run = start(demanding, tmp_path / "run", stop=Stop("SIGINT", "model"))
+    assert run.status() == 130, run.output
+    assert f"resume={tmp_path / 'run'}" in run.output
+    assert start(None, tmp_path / "run").status() == 0
     assert not differences(uninterrupted, tmp_path / "run")
 
 

@@ -1,6 +1,7 @@
 """Promises of a training run: the same seed gives the same bits, and neither kill -9 nor a signal changes what comes out."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from softscribe.sound import HcqtSettings
 from softscribe.training import TrainSettings, evaluate, train
 from softscribe.training.checkpoints import LAST, read_checkpoint
 from softscribe.training.module import OptimizerSettings, TranscriptionModule
+from softscribe.training.settings import HealthSettings
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -200,7 +202,7 @@ def test_what_a_validation_decided_survives_a_crash_around_it(settings: TrainSet
     """Crashes in the middle of a validation, just after one, and in the last one; the learning rate depends on validations, too."""
     settings = replace(
         settings,
-        optimizer=OptimizerSettings(learning_rate={"start": 1e-2}, plateau_patience=1),
+        optimizer=OptimizerSettings(learning_rate={"start": 1.0}, plateau_patience=1),  # so high that the cost rises
         loss=settings.loss | {"gamma": {"start": 1.0}, "diagonal_prior": {"start": 0.0}},
         trainer=replace(settings.trainer, steps=8, validation_interval_steps=2, checkpoint_interval_steps=1),
     )
@@ -226,7 +228,32 @@ def test_what_a_validation_decided_survives_a_crash_around_it(settings: TrainSet
     last = [read_checkpoint(tmp_path / name / "checkpoints" / LAST) for name in ("whole", "crashed")]
     assert last[0]["global_step"] == last[1]["global_step"] == 8
     rates = [checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] for checkpoint in last]
-    assert rates[0] == rates[1]
+    assert rates[0] == rates[1] < 1.0
+
+
+@pytest.mark.parametrize(("split", "number"), [("validation", 3), ("test", 4)])
+def test_features_that_are_not_finite_are_named_wherever_they_are_read(
+    settings: TrainSettings, features: HcqtSettings, tmp_path: Path, split: str, number: int
+) -> None:
+    """Those of validation by the health check, which comes first, and by what sets the threshold; those of the test by the evaluation."""
+    shutil.copytree(settings.store, tmp_path / "store")
+    settings = replace(settings, store=str(tmp_path / "store"), trainer=replace(settings.trainer, steps=2, validation_interval_steps=100))
+    (bad,) = [
+        each.features_path for each in FeatureStore(tmp_path / "store", features).recordings() if each.recording.name == f"melody{number}"
+    ]
+    magnitudes = np.load(bad)
+    magnitudes[5] = np.nan
+    np.save(bad, magnitudes)
+    for interval in (1, 100):
+        run = tmp_path / f"run-{interval}"
+        watched = replace(settings, health=HealthSettings(interval_steps=interval))
+        if split == "validation":
+            with pytest.raises(InputError, match=rf"^{bad}: .*Remedy"):
+                train(watched, run)
+        else:
+            train(watched, run)
+            with pytest.raises(InputError, match=rf"^{bad}: .*Remedy"):
+                evaluate(watched, run)
 
 
 def test_a_corpus_that_changed_since_is_noticed(settings: TrainSettings, uninterrupted: Path, features: HcqtSettings) -> None:

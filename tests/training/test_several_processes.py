@@ -155,7 +155,10 @@ def test_two_processes_train_like_one_with_the_doubled_batch(alone: TrainSetting
     for first_step in range(0, STEPS, STEPS_PER_PASS):
         this_pass = slice(first_step, first_step + STEPS_PER_PASS)
         assert sorted(draws[0][this_pass] + draws[1][this_pass]) == [str(number) for number in range(MELODIES)]
-    names = [sorted(entry.name for entry in (tmp_path / run).iterdir() if entry.name != "config.yaml") for run in ("alone", "together")]
+    names = [
+        sorted(entry.name for entry in (tmp_path / run).iterdir() if entry.name not in ("config.yaml", ".lock"))
+        for run in ("alone", "together")
+    ]
     assert names[0] == names[1]
 
 
@@ -176,7 +179,7 @@ def test_two_tasks_of_slurm_stop_at_the_same_step_and_are_requeued(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 128 + signal.SIGTERM), ("SIGUSR1", -signal.SIGUSR1)])
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 128 + signal.SIGTERM), ("SIGINT", 130), ("SIGUSR1", -signal.SIGUSR1)])
 def test_a_signal_before_the_first_step(demanding: TrainSettings, tmp_path: Path, search_path: str, name: str, status: int) -> None:
     """Left to itself, Lightning would save here and requeue the job."""
     variables = slurm_task(0, 1, free_port()) | {"PATH": search_path}
@@ -194,6 +197,26 @@ def test_two_processes_fail_together(together: TrainSettings, tmp_path: Path) ->
     for run, words in zip(runs, ("cannot be written (the disk is gone)", "process 1 lost the others"), strict=True):
         assert words in run.output
         assert "Traceback" not in run.output
+
+
+def poison_the_first_tasks_batches() -> None:
+    """Called in a task's process."""
+    training_step = TranscriptionModule.training_step
+
+    def poisoned(module: TranscriptionModule, batch: Batch, batch_idx: int) -> Tensor:
+        if module.global_rank == 0 and batch_idx == 1:
+            batch = batch._replace(features=batch.features * float("nan"))
+        return training_step(module, batch, batch_idx)
+
+    TranscriptionModule.training_step = poisoned  # type: ignore[method-assign]
+
+
+@pytest.mark.slow
+def test_a_process_accuses_no_files_of_its_own_of_what_another_read(together: TrainSettings, tmp_path: Path) -> None:
+    runs = start_two(together, tmp_path / "run", patches=poison_the_first_tasks_batches)
+    assert [run.status() for run in runs] == [0, 0], [run.output for run in runs]
+    assert ["features not finite, so the step was left out" in run.output for run in runs] == [True, False]
+    assert "not finite" not in runs[1].output
 
 
 @pytest.mark.slow

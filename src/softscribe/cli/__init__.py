@@ -3,10 +3,14 @@
 import argparse
 import json
 import os
+import signal
+import statistics
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from rich.console import Console
 
 from softscribe.cli.settings import CONFIG_NAME, MODEL_CARD, compose_config, find_model, newest_run, read_run, read_settings
 from softscribe.errors import InputError
-from softscribe.files import replacing
+from softscribe.files import kept_to_itself, replacing
 
 USAGE = """usage: softscribe COMMAND ...
 
@@ -53,12 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"softscribe {words[0]}: {error}", file=sys.stderr)
         return 1
+    except (HydraException, OmegaConfBaseException) as error:  # a missing config is an OSError, too
+        print(f"softscribe {words[0]}: {_first_lines(error)} Remedy: see configs/ for keys and values.", file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"softscribe {words[0]}: {error}. Remedy: check the path, its permissions and the free disk space.", file=sys.stderr)
         return 1
-    except (HydraException, OmegaConfBaseException) as error:
-        print(f"softscribe {words[0]}: {_first_lines(error)} Remedy: see configs/ for keys and values.", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print(f"softscribe {words[0]}: stopped.", file=sys.stderr)
         return 130
@@ -73,7 +77,7 @@ def _prepare(words: list[str]) -> int:
 
 
 def _train(words: list[str]) -> int:
-    from softscribe.training import TrainSettings, check_determinism
+    from softscribe.training import RunInterruptedError, TrainSettings, check_determinism
 
     given = dict(word.split("=", 1) for word in words if word.startswith(WORDS_OF_TRAIN))
     overrides = [word for word in words if not word.startswith(WORDS_OF_TRAIN)]
@@ -92,9 +96,13 @@ def _train(words: list[str]) -> int:
         config.model.init = str(find_model(Path(config.model.init)))
     settings = read_settings(TrainSettings, config)
     if check == "true":
-        return 0 if check_determinism(settings) else 1
+        try:
+            return 0 if check_determinism(settings) else 1
+        except RunInterruptedError as stopped:
+            print(f"softscribe train: {stopped}", file=sys.stderr)
+            return 128 + stopped.signal_number
     one_process = settings.trainer.devices == 1 and settings.trainer.nodes == 1
-    folder = Path(settings.runs) / settings.name / _run_name(one_process)
+    folder = _new_folder(Path(settings.runs) / settings.name, one_process)
     if (folder / "checkpoints" / "last.ckpt").exists():  # a folder without one holds nothing that could be lost
         raise InputError(f"{folder}: a run is there already. Remedy: resume={folder}, or another name.")
     if "seeds" not in given:
@@ -104,40 +112,48 @@ def _train(words: list[str]) -> int:
     return _run_seeds(config, _seeds(given["seeds"]), folder)
 
 
-def _run_name(one_process: bool) -> str:
-    """SOFTSCRIBE_RUN_NAME if it is set, else the time.
+def _new_folder(runs: Path, one_process: bool) -> Path:
+    """A folder in `runs`, of the name SOFTSCRIBE_RUN_NAME if that is set, else of the time, and of no other run.
 
     The processes of one training agree on it through that variable, those of a SLURM job on the job's number.
     """
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    if one_process:
-        return os.environ.get("SOFTSCRIBE_RUN_NAME", now)
-    return os.environ.setdefault("SOFTSCRIBE_RUN_NAME", f"slurm-{os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else now)
+    if one_process and "SOFTSCRIBE_RUN_NAME" not in os.environ:
+        for number in count(1):
+            folder = runs / (now if number == 1 else f"{now}-{number}")
+            with suppress(FileExistsError):
+                folder.mkdir(parents=True)
+                return folder
+    return runs / os.environ.setdefault(
+        "SOFTSCRIBE_RUN_NAME", f"slurm-{os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else now
+    )
 
 
 def _run(settings: Any, folder: Path, *, resume: bool = False) -> int:
     from softscribe.training import RunInterruptedError, train
 
     first_process = os.environ.get("LOCAL_RANK", "0") == os.environ.get("SLURM_PROCID", "0") == "0"
-    if not resume and first_process:
-        with replacing(folder / CONFIG_NAME) as temporary:
-            OmegaConf.save(OmegaConf.structured(settings), temporary)
-    print(f"run folder: {folder}")
-    try:
-        model_folder = train(settings, folder, resume=resume)
-    except RunInterruptedError as stopped:
-        print(f"softscribe train: {stopped}", file=sys.stderr)
-        if (folder / "checkpoints" / "last.ckpt").exists():
-            print(f"To go on: softscribe train resume={folder}", file=sys.stderr)
-        # Of several processes the first one speaks: a failed child makes Lightning kill it.
-        return 128 + stopped.signal_number if first_process else 0
+    with kept_to_itself(folder) if first_process else nullcontext():
+        if not resume and first_process:
+            with replacing(folder / CONFIG_NAME) as temporary:
+                OmegaConf.save(OmegaConf.structured(settings), temporary)
+        print(f"run folder: {folder}")
+        try:
+            model_folder = train(settings, folder, resume=resume)
+        except (RunInterruptedError, KeyboardInterrupt) as stopped:  # the latter while the model is written
+            number = stopped.signal_number if isinstance(stopped, RunInterruptedError) else signal.SIGINT
+            print(f"softscribe train: stopped by {signal.Signals(number).name}", file=sys.stderr)
+            if (folder / "checkpoints" / "last.ckpt").exists():
+                print(f"To go on: softscribe train resume={folder}", file=sys.stderr)
+            # Of several processes the first one speaks: a failed child makes Lightning kill it.
+            return 128 + number if first_process else 0
     print(f"model: {model_folder}")
     return 0
 
 
 def _run_seeds(config: DictConfig, seeds: list[int], folder: Path) -> int:
     from softscribe.report import write_seeds_report
-    from softscribe.training import TrainSettings, evaluate, mean_and_deviation
+    from softscribe.training import TrainSettings, evaluate
 
     runs = []
     for seed in seeds:
@@ -148,10 +164,11 @@ def _run_seeds(config: DictConfig, seeds: list[int], folder: Path) -> int:
         if status:
             return status
     results = [evaluate(settings, run) for settings, run in runs]
+    measured: dict[str, list[Any]] = {name: [result.get(name) for result in results] for name in results[0]}
     summary = {
-        name: dict(zip(("mean", "deviation"), mean_and_deviation([result[name] for result in results]), strict=True))
-        for name in results[0]
-        if all(isinstance(result.get(name), float) for result in results)
+        name: {"mean": statistics.mean(values), "deviation": statistics.stdev(values) if len(values) > 1 else 0.0}
+        for name, values in measured.items()
+        if all(isinstance(value, float) for value in values)
     }
     with replacing(folder / SEEDS_NAME) as temporary:
         temporary.write_text(json.dumps({"seeds": seeds, **summary}, indent=2) + "\n")
@@ -250,6 +267,8 @@ def _audit(words: list[str]) -> int:
         output = store.directory.parent
         verdicts = audit(store.recordings(), store.settings)
     Console().print(audit_table(verdicts))
+    if judged_by != "features" and 2 * sum(verdict.is_doubtful for verdict in verdicts) > len(verdicts):
+        print(f"Most pairs are doubtful, so the model is: see {output / 'report.html'} for alarms, or audit {store.directory.parent}.")
     for path in write_audit(verdicts, output, judged_by=judged_by):
         print(path)
     return 0

@@ -51,11 +51,13 @@ def newest_run(folder: Path, needed: str) -> Path:
         InputError: there is none.
     """
     if (folder / CONFIG_NAME).is_file():
+        if needed == MODEL_CARD and not (folder / needed).is_file():
+            raise InputError(f"{folder}: this run has written no model yet. Remedy: softscribe train resume={folder}.")
         return folder
-    runs = sorted(path.parent for path in folder.glob(f"**/{CONFIG_NAME}") if (path.parent / needed).is_file())
+    runs = [path.parent for path in folder.glob(f"**/{CONFIG_NAME}") if (path.parent / needed).is_file()]
     if not runs:
         raise InputError(f"{folder}: no run with {needed} in it. Remedy: name a folder that `softscribe train` printed as run folder.")
-    return runs[-1]
+    return max(runs, key=lambda run: ((run / needed).stat().st_mtime_ns, run))
 
 
 def find_model(folder: Path) -> Path:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import zlib
 from collections.abc import Sequence
@@ -136,8 +137,10 @@ def _write_piece(piece: Piece, directory: Path, piece_settings: dict[str, Any]) 
             path.unlink(missing_ok=True)
     else:
         samples, lead_in_seconds = render(performance, _installed_font(), sound_rng, SAMPLE_RATE)
+        recording = io.BytesIO()  # of a full disk libsndfile would say nothing but "System error"
+        soundfile.write(recording, samples, SAMPLE_RATE, subtype="PCM_16", format=paths["audio"].suffix[1:])
         with replacing(paths["audio"]) as temporary:
-            soundfile.write(temporary, samples, SAMPLE_RATE, subtype="PCM_16")
+            temporary.write_bytes(recording.getbuffer())
         write_score_csv(score, paths["scores"])
         write_performed_notes_csv(performance.notes(lead_in_seconds), paths["truth"])
         record["cuts"] = [

@@ -133,7 +133,7 @@ def _repeats(frames: np.ndarray, targets: np.ndarray) -> list[Hypothesis]:
             where = f"{100 * first / REPEAT_GRID:.0f}-{100 * last / REPEAT_GRID:.0f} % of the score"
             twice = np.concatenate([targets[:end], targets[start:]])
             found.append(Hypothesis(REPEAT, frames, twice, 0, f"plays {where} twice"))
-            if first > 0 and last < REPEAT_GRID:
+            if start > 0 and end < len(targets):
                 without = np.concatenate([targets[:start], targets[end:]])
                 found.append(Hypothesis(REPEAT, frames, without, 0, f"leaves out {where}"))
     return found
@@ -145,7 +145,7 @@ def _cuts(frames: np.ndarray, targets: np.ndarray) -> list[Hypothesis]:
     for parts in range(1, LARGEST_CUT_PARTS + 1):
         percent = f"{100 * parts / CUT_GRID:.0f} %"
         skipped_frames, skipped_targets = (round(len(every) * parts / CUT_GRID) for every in (frames, targets))
-        if skipped_frames and skipped_targets:
+        if 0 < skipped_frames < len(frames) and 0 < skipped_targets < len(targets):
             found += [
                 Hypothesis(CUT, frames[skipped_frames:], targets, 0, f"the first {percent} of the recording is not in the score"),
                 Hypothesis(CUT, frames[:-skipped_frames], targets, 0, f"the last {percent} of the recording is not in the score"),

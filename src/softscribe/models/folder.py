@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from softscribe.errors import InputError
@@ -35,7 +35,7 @@ def save_model(folder: Path, model: nn.Module, card: dict[str, Any]) -> None:
     if missing:
         raise InputError(f"card: {', '.join(missing)} missing. Remedy: give all of {', '.join(CARD_KEYS)}.")
     with replacing(folder / WEIGHTS_NAME) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary)
+        temporary.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}))
     with replacing(folder / CARD_NAME) as temporary:
         temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from softscribe.errors import InputError
@@ -20,6 +20,7 @@ from softscribe.training.module import MONITORED_COST, TranscriptionModule, step
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 LOWEST_RATE = 1e-6
+NEEDED_TO_RESUME = ("pytorch-lightning_version", "loops", "callbacks", "optimizer_states", "lr_schedulers", "bad_steps")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """What asks a run to save and stop: a machine that is wanted back, Ctrl-C, SLURM before a time limit."""
 
@@ -78,6 +79,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not named or type(checkpoint.get("global_step")) is not int or checkpoint["global_step"] < 0:
         raise InputError(f"{path}: not a checkpoint of softscribe. Remedy: resume from another run.")
     return checkpoint
+
+
+def check_resumable(checkpoint: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise InputError unless a run of a model with such `weights` can go on from a checkpoint."""
+    if missing := [key for key in NEEDED_TO_RESUME if key not in checkpoint]:
+        raise InputError(f"{', '.join(missing)} missing, so no run can go on from it. Remedy: resume from another run.")
+    shapes, expected = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in (checkpoint["state_dict"], weights))
+    if shapes != expected:
+        raise InputError("the weights are those of another model. Remedy: undo the changes in the run's config.yaml.")
 
 
 def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -169,6 +179,13 @@ class LastCheckpoint(Checkpoint):
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
         self._previous_handlers = {}
+
+
+class LastingEarlyStopping(EarlyStopping):
+    """Lightning's, but what it has stopped stays so: resumed, such a run goes on with writing its model, not with training."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
 
 class LowerRateOnPlateau(Callback):

@@ -36,6 +36,7 @@ def check_determinism(settings: TrainSettings) -> bool:
 
     Raises:
         InputError: the settings cannot be trained, or name several processes.
+        RunInterruptedError: a signal stopped the check.
     """
     if settings.trainer.devices not in (1, "1") or settings.trainer.nodes != 1:
         raise InputError("deterministic_check: runs in one process only. Remedy: trainer.devices=1 trainer.nodes=1 trainer.strategy=auto.")
@@ -50,6 +51,7 @@ def check_determinism(settings: TrainSettings) -> bool:
             early_stopping_patience=None,
             pictures_every_validations=0,
         ),
+        health=replace(settings.health, interval_steps=CHECK_STEPS // 4),
         threshold=ThresholdSettings(fixed=0.5),
         logger={},
     )
@@ -57,9 +59,12 @@ def check_determinism(settings: TrainSettings) -> bool:
         first, second, resumed = (Path(name) / run for run in ("first", "second", "resumed"))
         train(short, first)
         train(short, second)
+        stop = _StopAt(STOP_STEP)
         try:
-            train(short, resumed, callbacks=[_StopAt(STOP_STEP)])
+            train(short, resumed, callbacks=[stop])
         except RunInterruptedError:
+            if not stop.sent:
+                raise
             train(short, resumed, resume=True)
         repeatable, resumable = difference(first, second), difference(first, resumed)
     print(f"deterministic check: {CHECK_STEPS} steps, trained twice: {repeatable or 'the same bits'}.")
@@ -92,7 +97,9 @@ class _StopAt(Callback):
 
     def __init__(self, step: int) -> None:
         self.step = step
+        self.sent = False
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self.step:
+            self.sent = True
             signal.raise_signal(signal.SIGTERM)

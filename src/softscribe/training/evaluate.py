@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from softscribe.alignment import bce_cost
 from softscribe.corpora import FeatureStore, PreparedRecording, corpus_fingerprint
-from softscribe.errors import InputError
+from softscribe.errors import InputError, concerning
 from softscribe.evaluation import (
     aligned_onsets,
     alignment_measures,
@@ -82,7 +82,8 @@ def evaluate(settings: TrainSettings, folder: Path, *, split: str = "test", thre
     rows, predicted = [], {}
     for prepared in chosen:
         truth = recording_truth(prepared, card["outputs"])
-        activations = predict(model, prepared.features, time_shift_frames=card["time_shift_frames"])
+        with concerning(prepared.features_path):
+            activations = predict(model, prepared.features, time_shift_frames=card["time_shift_frames"])
         predicted[prepared.recording.name] = activations
         row: dict[str, Any] = {"file": prepared.recording.name}
         row |= frame_measures(activations, truth, threshold)

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from softscribe.alignment import bce_cost
-from softscribe.errors import InputError
+from softscribe.errors import InputError, concerning
 from softscribe.files import replacing
 from softscribe.health import BEYOND_GOING_BACK, Alarm, HealthMonitor, estimate_time_shift, health_numbers, onset_strength, rises
 from softscribe.models import CONTEXT_FRAMES
@@ -161,11 +161,9 @@ def spread(items: int, wanted: int) -> list[int]:
 
 def _rises(logits: torch.Tensor, segment: AnnotatedSegment, settings: HcqtSettings) -> tuple[np.ndarray, np.ndarray]:
     """Of a segment's sound, and of what the network makes of it."""
-    try:
+    with concerning(segment.prepared.features_path):
         sound = onset_strength(segment.features()[CONTEXT_FRAMES:-CONTEXT_FRAMES], settings)
         return sound, rises(logits[: segment.frame_count].sigmoid().numpy())
-    except InputError as error:
-        raise InputError(f"health of {segment.name}: {error}") from error
 
 
 def read_alarms(path: Path) -> list[dict[str, Any]]:

@@ -144,7 +144,13 @@ class TranscriptionModule(pl.LightningModule):
             parameter.grad = None
         self.bad_steps += 1
         what, segments = blame(self._attempts)
-        message = f"step {self.global_step}: the {what} is not finite, so the step was left out. Its segments: {', '.join(segments)}."
+        message = f"step {self.global_step}: {what} not finite, so the step was left out. Its segments: {', '.join(segments)}."
+        mine = any(attempt.not_finite is not None for attempt in self._attempts)
+        somebodys = self.trainer.strategy.reduce(torch.tensor(float(mine), device=self.device), reduce_op="max")
+        if somebodys > mine:  # another process names its batches
+            if self.bad_steps == BAD_STEPS_UNTIL_STOP:
+                raise InputError(f"step {self.global_step}: another process has seen {self.bad_steps} bad steps in a row, and says where.")
+            return
         if self.bad_steps < BAD_STEPS_UNTIL_STOP:
             print(message)
             return
@@ -164,7 +170,7 @@ class TranscriptionModule(pl.LightningModule):
         not_finite = what_is_not_finite(features=batch.features, targets=batch.targets, output=logits)
         if not_finite is not None:
             names = ", ".join(self._segment_names(batch, "validation"))
-            raise InputError(f"validation: the {not_finite} is not finite for one of {names}. Remedy: look at these files.")
+            raise InputError(f"validation: {not_finite} not finite for one of {names}. Remedy: look at these files.")
         self._validation_costs.append(self.loss.validation_cost(logits, batch))
 
     def on_validation_epoch_end(self) -> None:

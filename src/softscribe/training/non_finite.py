@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from softscribe.files import replacing
@@ -57,7 +57,7 @@ def write_dump(path: Path, step: int, attempts: Sequence[Attempt]) -> None:
         if value is not None
     }
     with replacing(path) as temporary:
-        save_file(tensors, temporary)
+        temporary.write_bytes(save(tensors))
     batches = [{"not_finite": attempt.not_finite, "segments": attempt.segments} for attempt in attempts]
     with replacing(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps({"step": step, "not_finite": blame(attempts)[0], "batches": batches}, indent=2) + "\n")

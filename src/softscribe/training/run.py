@@ -1,8 +1,8 @@
 """A training run from its settings to its folder: config.yaml is the caller's; everything else in the folder is written here."""
 
 import logging
-import math
 import re
+import signal
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,45 +12,41 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from softscribe.alignment import gpu_is_usable
-from softscribe.corpora import FeatureStore, PreparedRecording, corpus_fingerprint
-from softscribe.errors import InputError
-from softscribe.evaluation import tune_threshold
-from softscribe.health import Verdict, estimate_time_shift, onset_strength, rises
-from softscribe.models import create_model, has_fast_bfloat16, load_model, save_model
+from softscribe.corpora import FeatureStore
+from softscribe.errors import InputError, concerning
+from softscribe.models import create_model, has_fast_bfloat16, load_model
 from softscribe.plots import plot_curves, save
 from softscribe.report import curve_points, write_environment, write_run_report
 from softscribe.sound import HcqtSettings
 from softscribe.training.checkpoints import (
-    BEST,
     LAST,
     AtomicCheckpointIO,
     LastCheckpoint,
+    LastingEarlyStopping,
     LowerRateOnPlateau,
     RunInterruptedError,
     best_checkpoint,
-    model_weights,
+    check_resumable,
     read_checkpoint,
 )
 from softscribe.training.curves import CurvesLogger, StepCurves
 from softscribe.training.data_module import SegmentDataModule
-from softscribe.training.evaluate import recording_truth
-from softscribe.training.exclusion import exclude_doubtful, without_excluded
+from softscribe.training.exclusion import exclude_doubtful
+from softscribe.training.finished_model import write_model
 from softscribe.training.health_check import HealthCheck
 from softscribe.training.losses import SdtwLoss, create_loss
 from softscribe.training.module import MONITORED_COST, TranscriptionModule
 from softscribe.training.pictures import SegmentPictures
 from softscribe.training.progress import StepProgress
 from softscribe.training.settings import TrainSettings
-from softscribe.transcription import predict, shift_back
 
-DEFAULT_THRESHOLD = 0.5
 CURVES_INTERVAL_STEPS = 10
 
 LIGHTNING_WARNINGS = (
@@ -82,7 +78,8 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
     recordings = FeatureStore(Path(settings.store), features).recordings()
     used, excluded = exclude_doubtful(recordings, features, folder) if settings.audit == "exclude" else (recordings, [])
     last = folder / "checkpoints" / LAST
-    first_step = int(read_checkpoint(last)["global_step"]) if resume else 0
+    checkpoint = read_checkpoint(last) if resume else {"global_step": 0}
+    first_step = int(checkpoint["global_step"])
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     torch.manual_seed(settings.seed)
@@ -109,11 +106,16 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         raise InputError(
             f"loss={settings.loss['name']} needs a truth file for every recording. Remedy: a loss that needs none, such as sdtw."
         )
+    if resume:
+        with concerning(last):
+            check_resumable(checkpoint, module.state_dict())
     aligns = isinstance(module.loss, SdtwLoss)
     if settings.health.policy in ("act", "stop") and not aligns:
         raise InputError(f"health={settings.health.policy}: loss={settings.loss['name']} aligns nothing to watch. Remedy: health=warn.")
     try:
         trainer = _trainer(settings, folder, first_step, aligns, callbacks)
+    except InputError:
+        raise
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise InputError(f"trainer: {error} Remedy: see configs/trainer/.") from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -132,6 +134,9 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         if trainer.is_global_zero:
             with suppress(InputError, OSError):
                 write_run_report(folder)
+        # Lightning ends so of Ctrl-C before the first step.
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            raise RunInterruptedError(signal.SIGINT) from error
         # A cluster signals every process of a job: workers die of it before the run has stopped in its own time.
         noted = next(callback.noted_signal for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
         if noted and isinstance(error, Exception) and not isinstance(error, RunInterruptedError):
@@ -140,6 +145,10 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
             raise InputError(
                 f"process {trainer.global_rank} lost the others: one of them has ended, and its own message says why. "
                 f"Remedy: mend that, then softscribe train resume={folder}."
+            ) from error
+        if isinstance(error, OSError):
+            raise InputError(
+                f"{folder}: {error.strerror or error}, while training. Remedy: free disk space, then resume={folder}."
             ) from error
         raise
     if not trainer.is_global_zero:
@@ -171,57 +180,6 @@ def build_model(settings: dict[str, Any], features: HcqtSettings, outputs: int) 
                 f"model.init: {settings['init']} is another model ({card['model']}). Remedy: the same model settings."
             ) from error
     return model
-
-
-def write_model(
-    settings: TrainSettings, model: nn.Module, recordings: list[PreparedRecording], folder: Path, *, excluded: Sequence[Verdict] = ()
-) -> Path:
-    """Write the model of the lowest validation cost, with its time shift and threshold from the validation pieces, as `folder`/model.
-
-    `recordings` are the whole corpus, by which an evaluation knows it again; its `excluded` pairs do not count as trained on.
-    """
-    best = folder / "checkpoints" / BEST
-    if best.exists():
-        model.load_state_dict(model_weights(read_checkpoint(best)))
-    features, outputs = HcqtSettings.from_dict(settings.features), settings.targets.outputs
-    predicted = [(each, predict(model, each.features)) for each in recordings if each.recording.split == "validation"]
-    # No label is looked at, so this also holds where no truth is known.
-    shift = estimate_time_shift(
-        [onset_strength(prepared.features, features) for prepared, _ in predicted],
-        [rises(activations) for _, activations in predicted],
-        features.frames_per_second,
-    )
-    shift_frames = shift.compensation_frames if settings.time_shift == "compensate" else 0.0
-    print(f"time shift: {shift}; {f'activations are moved by {-shift_frames:+.1f} frames' if shift_frames else 'nothing is moved'}")
-    threshold = settings.threshold.fixed
-    judged = [(prepared, activations) for prepared, activations in predicted if prepared.recording.truth is not None]
-    if threshold is None and judged:
-        threshold = tune_threshold(
-            [(shift_back(activations, shift_frames), recording_truth(prepared, outputs)) for prepared, activations in judged]
-        )
-    trained_on = without_excluded(recordings, excluded)
-    train_split = [prepared.recording for prepared in trained_on if prepared.recording.split == "train"]
-    anchors = sum(recording.anchor_count for recording in train_split)
-    minutes = sum(recording.annotated_seconds for recording in train_split) / 60
-    card = {
-        "model": {name: value for name, value in settings.model.items() if name != "init"},
-        "features": features.to_dict(),
-        "outputs": outputs,
-        "threshold": DEFAULT_THRESHOLD if threshold is None else threshold,
-        "time_shift_frames": shift_frames,
-        "time_shift_measured_ms": shift.milliseconds(features.frames_per_second),
-        "data": {
-            "corpus": settings.corpus.get("name", "unnamed"),
-            "minutes": round(minutes, 2),
-            "recordings": len(train_split),
-            "anchors_per_minute": round(anchors / minutes, 2),
-            "loss": settings.loss["name"],
-            "excluded_by_audit": [f"{verdict.recording} {verdict.segment}: {verdict.fault}" for verdict in excluded],
-            "corpus_fingerprint": corpus_fingerprint(prepared.recording for prepared in recordings),
-        },
-    }
-    save_model(folder / "model", model, card)
-    return folder / "model"
 
 
 def _trainer(settings: TrainSettings, folder: Path, first_step: int, aligns: bool, further_callbacks: Sequence[Callback]) -> pl.Trainer:
@@ -273,7 +231,7 @@ def _callbacks(settings: TrainSettings, folder: Path, first_step: int, aligns: b
     if settings.optimizer.plateau_patience is not None:
         callbacks.append(LowerRateOnPlateau(settings.optimizer.plateau_patience))
     if settings.trainer.early_stopping_patience is not None:
-        callbacks.append(EarlyStopping(MONITORED_COST, patience=settings.trainer.early_stopping_patience, min_delta=1e-4))
+        callbacks.append(LastingEarlyStopping(MONITORED_COST, patience=settings.trainer.early_stopping_patience, min_delta=1e-4))
     if settings.trainer.pictures_every_validations:
         callbacks.append(SegmentPictures(folder / "plots", settings.trainer.pictures_every_validations, settings.trainer.pictures_pieces))
     checkpoints = folder / "checkpoints"
@@ -286,10 +244,3 @@ def _loggers(settings: TrainSettings, folder: Path, first_step: int) -> list[Log
     if settings.logger.get("tensorboard"):
         loggers.append(TensorBoardLogger(folder, name="tensorboard", version="", purge_step=first_step or None))
     return loggers
-
-
-def mean_and_deviation(values: list[float]) -> tuple[float, float]:
-    """Return the mean and the sample standard deviation (0 for a single value)."""
-    mean = sum(values) / len(values)
-    squares = sum((value - mean) ** 2 for value in values)
-    return mean, math.sqrt(squares / max(len(values) - 1, 1))
