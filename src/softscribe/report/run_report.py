@@ -19,6 +19,9 @@ VALIDATION_COST = "validation/cost"
 MOST_CURVES, MOST_ALARMS, MOST_FILES, MOST_MEASURES = 100, 200, 200, 80
 """How much of its kind a report shows; it says how much it leaves out."""
 
+FEWEST_OBSERVATIONS = 2
+"""An alarm sounds at the second observation that breaks a limit."""
+
 MOST_MARKS = 30
 """Alarms that are marked in the charts, every one of them in every chart; more would hide the curves."""
 
@@ -150,9 +153,12 @@ def _alarm_count(run: RunFiles) -> Headline:
     if run.alarms:
         names = ", ".join(sorted({alarm.name for alarm in run.alarms}))
         return Headline("Alarms", f"{len(run.alarms):,}", f"{clip(names)}; the first at step {run.alarms[0].step}", "bad")
-    if run.alarms is None and not any(name.startswith(HEALTH) for name in run.curves):
+    observations = max((len(steps) for name, (steps, _) in run.curves.items() if name.startswith(HEALTH)), default=0)
+    if run.alarms is None and not observations:
         return Headline("Alarms", "not watched", "This run logged no health numbers.", "unknown")
-    return Headline("Alarms", "none", f"in {run.steps_done:,} steps", "good")
+    if observations < FEWEST_OBSERVATIONS:
+        return Headline("Alarms", "none", f"{observations} observation: too few for one. Remedy: a lower health.interval_steps.", "unknown")
+    return Headline("Alarms", "none", f"in {observations:,} observations, {run.steps_done:,} steps", "good")
 
 
 def _panels(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
