@@ -178,7 +178,7 @@ def _remedy(way: Hypothesis, segment: Segment, frame_count: int, bins_per_semito
     if way.fault == TRANSPOSED:
         return f"column transpose_semitones: {way.bins // bins_per_semitone:+d} (added to what stands there)"
     if way.fault == TUNING:
-        return "no column: check at what pitch the recording was made, resample it and prepare again"
+        return "no column: `prepare` did not find its tuning; check that it keeps one, and leave it out if it does not"
     if way.fault == REPEAT:
         return "column repeats: the other of written and expanded; or segments by score_start_quarters and score_end_quarters"
     seconds = (segment.end_seconds - segment.start_seconds) / frame_count
