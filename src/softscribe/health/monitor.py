@@ -74,7 +74,7 @@ LIMITS = (
     Limit("diagonalization", "rewarp_following", highest=0.6, from_progress=0.25),
     Limit("blur", "path_entropy_per_frame", highest=1.5, from_progress=0.25),
     Limit("blur", "entry_spread_frames", highest=15.0, from_progress=0.25),
-    Limit("shift", "time_shift_frames", lowest=-4.0, highest=4.0, from_progress=0.25),
+    Limit("shift", "time_shift_frames", lowest=-3.0, highest=3.0, from_progress=0.25),
 )
 """How they were set, and how often they are right, stands in docs/health.md."""
 
