@@ -175,8 +175,9 @@ def correlations(results: list[dict[str, Any]]) -> None:
     print("\n| number at the end | shows | true error | rank correlation, all runs | p | its pathology's runs | p |")
     print("|---|---|---|---|---|---|---|")
     for name, pathology in SHOWS.items():
+        own = {trained_as(each, recipe) for each in (pathology, "all") for recipe in RECIPES[each]}
         cells = [f"`{name}`", pathology, "shift" if pathology == "shift" else "alignment"]
-        for runs in (aligned, [each for each in aligned if each["pathology"] in (pathology, "all")]):
+        for runs in (aligned, [each for each in aligned if (each["pathology"], each["recipe"]) in own]):
             pairs = [(each["health"][-1].get(name, math.nan), true_error(each, pathology)) for each in runs]
             known = [pair for pair in pairs if not math.isnan(sum(pair))]
             found = spearmanr(*zip(*known, strict=True)) if len(known) > 2 else None

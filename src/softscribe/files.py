@@ -56,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def kept_to_itself(folder: Path) -> Iterator[None]:
-    """Keep other processes that ask for the same from `folder` until the block, or this process, ends.
+    """Keep other processes that ask for the same from `folder` until the block, or this process, ends; it leaves a file `.lock` there.
 
     Raises:
         InputError: another process is there, or the folder cannot be written.
@@ -71,7 +71,7 @@ def kept_to_itself(folder: Path) -> Iterator[None]:
             # Of this process alone: workers that outlive it for a moment, having been killed by nobody, do not hold such a lock.
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
-            raise InputError(f"{folder}: another process is at work there. Remedy: wait for it, or choose another folder.") from error
+            raise InputError(f"{folder}: another process is at work there. Remedy: wait until it has ended, or end it.") from error
         except OSError:
             pass  # some network file systems know no locks
         yield

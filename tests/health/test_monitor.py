@@ -51,15 +51,19 @@ def test_every_limit_has_a_remedy_and_a_number_that_exists() -> None:
     assert {limit.alarm for limit in LIMITS} <= REMEDIES.keys()
 
 
-def test_weights_are_worth_going_back_to_only_if_no_limit_is_broken() -> None:
+def test_weights_are_worth_going_back_to_if_no_limit_of_collapse_is_broken() -> None:
     """Not even one that is asked for later; those aside that going back does not help."""
     limits = (Limit("collapse", "density_ratio", lowest=0.25, from_progress=0.5), Limit("blur", "path_entropy_per_frame", highest=1.5))
     monitor = HealthMonitor(limits, patience=1)
     assert not monitor.healthy, "nothing was seen yet"
+    assert not monitor.observe({"density_ratio": math.nan}, progress=0.0)
+    assert not monitor.healthy, "nothing is known"
     assert not monitor.observe({"density_ratio": 0.1}, progress=0.0)
     assert not monitor.healthy
     assert monitor.observe({"density_ratio": 0.5, "path_entropy_per_frame": 1.7}, progress=0.1)
     assert monitor.healthy
+    monitor.forget()
+    assert not monitor.healthy
 
 
 @pytest.mark.usefixtures("without_shape_types")
@@ -92,6 +96,7 @@ def bad_arguments() -> dict[str, tuple[str, dict]]:
             {"cost": torch.rand(2, 3, 3), "targets": targets.repeat(2, 1, 1), "target_counts": torch.tensor([3])},
         ),
         "logits of other frames": ("logits", {"logits": torch.rand(1, 8, 3)}),
+        "logits in a list": ("logits", {"logits": [[[0.0, 0.0, 0.0]]]}),
         "a negative seed": ("seed", {"seed": -1}),
         "half a seed": ("seed", {"seed": 1.5}),
     }

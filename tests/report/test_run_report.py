@@ -164,7 +164,7 @@ def test_without_alarms_the_verdict_tells_watched_from_unwatched(run: Path) -> N
     (run / "alarms.jsonl").unlink()
     assert "Alarms none in 6 observations, 60 steps" in Parsed(write_run_report(run)).text
     (run / "metrics.csv").write_text("step,health/target_gini\n59,0.9\n")
-    assert "Alarms none 1 observation: too few for one." in Parsed(write_run_report(run)).text
+    assert "Alarms none Too few observations for one: 1." in Parsed(write_run_report(run)).text
     (run / "metrics.csv").write_text("step,train/loss\n59,1.0\n")
     assert "Alarms not watched" in Parsed(write_run_report(run)).text
 

@@ -53,7 +53,7 @@ def test_several_processes_are_refused(demanding: TrainSettings, monkeypatch: py
 
 
 @pytest.mark.parametrize("run", [1, 3])
-def test_a_signal_of_the_users_ends_the_check(demanding: TrainSettings, monkeypatch: pytest.MonkeyPatch, run: int) -> None:
+def test_a_signal_of_the_users_ends_the_check(demanding: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: int) -> None:
     """In the third run, too, which the check itself stops by a signal."""
     runs = 0
 
@@ -67,7 +67,7 @@ def test_a_signal_of_the_users_ends_the_check(demanding: TrainSettings, monkeypa
     with pytest.raises(RunInterruptedError):
         check_determinism(demanding)
     runs = 0
-    monkeypatch.chdir(demanding.runs if Path(demanding.runs).is_dir() else "/")
+    monkeypatch.chdir(tmp_path)
     assert main(["train", "deterministic_check=true"]) == 130
 
 

@@ -112,6 +112,29 @@ def test_weights_that_break_any_limit_are_not_gone_back_to(
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_the_last_healthy_weights_are_gone_back_to(settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept at steps 2 and 4 and broken at 6, a limit leads back to the weights of step 4."""
+    shares = iter((0.1, 0.1, 0.9, 0.1))
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    act = HealthCheck._act
+
+    def measured(check: HealthCheck, trainer: Trainer, module: TranscriptionModule) -> dict[str, float]:
+        states[trainer.global_step] = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
+        return {"largest_target_share": next(shares)}
+
+    def acting(check: HealthCheck, trainer: Trainer, module: TranscriptionModule) -> None:
+        act(check, trainer, module)
+        states[-trainer.global_step] = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
+
+    monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor((replace(NEVER_KEPT[0], highest=0.5),), patience=1))
+    monkeypatch.setattr(HealthCheck, "measure", measured)
+    monkeypatch.setattr(HealthCheck, "_act", acting)
+    train(watched(settings, "act"), tmp_path / "run")
+    assert sorted(states) == [-6, 2, 4, 6, 8]
+    assert all(torch.equal(states[-6][name], states[4][name]) for name in states[4])
+    assert not all(torch.equal(states[-6][name], states[2][name]) for name in states[2])
+
+
 def test_a_loss_that_aligns_nothing_cannot_be_acted_upon(settings: TrainSettings, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"health=stop: loss=static .*Remedy"):
         train(replace(watched(settings, "stop"), loss={"name": "static"}), tmp_path / "run")

@@ -102,27 +102,29 @@ def _train(words: list[str]) -> int:
             print(f"softscribe train: {stopped}", file=sys.stderr)
             return 128 + stopped.signal_number
     one_process = settings.trainer.devices == 1 and settings.trainer.nodes == 1
+    seeds = _seeds(given["seeds"]) if "seeds" in given else []
     folder = _new_folder(Path(settings.runs) / settings.name, one_process)
     if (folder / "checkpoints" / "last.ckpt").exists():  # a folder without one holds nothing that could be lost
         raise InputError(f"{folder}: a run is there already. Remedy: resume={folder}, or another name.")
-    if "seeds" not in given:
+    if not seeds:
         return _run(settings, folder)
     if not one_process:
         raise InputError("seeds: several seeds run in one process only. Remedy: one command for each seed.")
-    return _run_seeds(config, _seeds(given["seeds"]), folder)
+    return _run_seeds(config, seeds, folder)
 
 
 def _new_folder(runs: Path, one_process: bool) -> Path:
-    """A folder in `runs`, of the name SOFTSCRIBE_RUN_NAME if that is set, else of the time, and of no other run.
+    """A folder in `runs`, of the name SOFTSCRIBE_RUN_NAME if that is set, else of the time, and then of no other run of one process.
 
     The processes of one training agree on it through that variable, those of a SLURM job on the job's number.
     """
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    runs.mkdir(parents=True, exist_ok=True)
     if one_process and "SOFTSCRIBE_RUN_NAME" not in os.environ:
         for number in count(1):
             folder = runs / (now if number == 1 else f"{now}-{number}")
             with suppress(FileExistsError):
-                folder.mkdir(parents=True)
+                folder.mkdir()
                 return folder
     return runs / os.environ.setdefault(
         "SOFTSCRIBE_RUN_NAME", f"slurm-{os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else now
@@ -132,7 +134,7 @@ def _new_folder(runs: Path, one_process: bool) -> Path:
 def _run(settings: Any, folder: Path, *, resume: bool = False) -> int:
     from softscribe.training import RunInterruptedError, train
 
-    first_process = os.environ.get("LOCAL_RANK", "0") == os.environ.get("SLURM_PROCID", "0") == "0"
+    first_process = all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID"))
     with kept_to_itself(folder) if first_process else nullcontext():
         if not resume and first_process:
             with replacing(folder / CONFIG_NAME) as temporary:

@@ -15,6 +15,7 @@ cost, as `prior`, and none if it fades.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -91,15 +92,16 @@ diagonal and a blur they would pull even more."""
 
 
 class HealthMonitor:
-    """Turns health numbers into alarms: one when a limit was broken `patience` times in a row, and another only after it was kept again.
+    """Turns health numbers into alarms: one when limits of it, the same or not, were broken `patience` times in a row, and another only
+    after all of them were kept again.
 
     Args:
         limits: see `LIMITS`.
         patience: observations in a row, in each of which some limit of the alarm was broken.
 
     Attributes:
-        healthy: whether the last observation kept all limits, those too that are not asked for yet, but for alarms of `BEYOND_GOING_BACK`:
-            weights that one may go back to.
+        healthy: whether the last observation knew anything, and kept all limits, those too that are not asked for yet, but for alarms of
+            `BEYOND_GOING_BACK`: weights that one may go back to.
 
     Raises:
         ValueError: the patience is below 1.
@@ -127,11 +129,12 @@ class HealthMonitor:
         """
         if not 0 <= progress <= 1:
             raise ValueError(f"progress: {progress}. Remedy: the share of the training that is done, from 0 to 1.")
-        for name, number in numbers.items():
-            if not isinstance(number, int | float):
+        given: Mapping[str, Any] = numbers
+        for name, number in given.items():
+            if not isinstance(number, Real):
                 raise ValueError(f"numbers: {name} is {number!r}. Remedy: a number; NaN if it is not known.")
         evidence: dict[str, list[str]] = {}
-        self.healthy = True
+        self.healthy = any(not math.isnan(numbers.get(limit.number, math.nan)) for limit in self.limits)
         for limit in self.limits:
             words = limit.broken_by(numbers.get(limit.number, math.nan))
             self.healthy = self.healthy and (words is None or limit.alarm in BEYOND_GOING_BACK)
@@ -145,8 +148,8 @@ class HealthMonitor:
         ]
 
     def forget(self) -> None:
-        """Begin anew: what comes next is judged as if nothing had been observed."""
-        self.broken = {}
+        """Begin anew: what comes next is judged as if nothing had been observed, so that what still fails sounds again."""
+        self.broken, self.healthy = {}, False
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs, as plain values."""
@@ -192,10 +195,9 @@ def health_numbers(
     >>> sorted(health_numbers(20 * (1 - targets @ targets.mT), targets=targets))[:2]
     ['diagonal_distance_frames', 'entry_spread_frames']
     """
-    if logits is not None and (logits.ndim != 3 or logits.shape[:2] != cost.shape[:2]):
-        raise ValueError(
-            f"logits: shape {tuple(logits.shape)} for costs of {tuple(cost.shape)}. Remedy: (B, N, K), the outputs that the costs are of."
-        )
+    if logits is not None and (not isinstance(logits, Tensor) or logits.ndim != 3 or logits.shape[:2] != cost.shape[:2]):
+        given = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise ValueError(f"logits: {given} for costs of {tuple(cost.shape)}. Remedy: (B, N, K), the outputs that the costs are of.")
     options: dict[str, Any] = {"targets": targets, "gamma": gamma, "weights": weights}
     parts: list[Any] = [diagonalization(cost, frame_counts, target_counts, prior=prior, seed=seed, **options)]
     parts.append(alignment_health(cost if prior is None else cost + prior.to(cost), frame_counts, target_counts, **options))

@@ -157,7 +157,9 @@ def _alarm_count(run: RunFiles) -> Headline:
     if run.alarms is None and not observations:
         return Headline("Alarms", "not watched", "This run logged no health numbers.", "unknown")
     if observations < FEWEST_OBSERVATIONS:
-        return Headline("Alarms", "none", f"{observations} observation: too few for one. Remedy: a lower health.interval_steps.", "unknown")
+        return Headline(
+            "Alarms", "none", f"Too few observations for one: {observations}. Remedy: a lower health.interval_steps.", "unknown"
+        )
     return Headline("Alarms", "none", f"in {observations:,} observations, {run.steps_done:,} steps", "good")
 
 

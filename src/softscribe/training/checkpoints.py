@@ -26,7 +26,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class RunInterruptedError(Exception):
-    """The run was told to stop by a signal, and has saved itself.
+    """The run was told to stop by a signal, and has saved itself if it had begun.
 
     Attributes:
         signal_number: the signal, for the exit status 128 + number.
@@ -182,7 +182,7 @@ class LastCheckpoint(Checkpoint):
 
 
 class LastingEarlyStopping(EarlyStopping):
-    """Lightning's, but what it has stopped stays so: resumed, such a run goes on with writing its model, not with training."""
+    """Lightning's, but what ran out of patience stays stopped: resumed, such a run goes on with writing its model, not with training."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience

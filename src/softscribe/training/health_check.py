@@ -61,8 +61,7 @@ class HealthCheck(Callback):
         assert isinstance(pl_module, TranscriptionModule)
         if not step_is_done(trainer, batch_idx) or trainer.global_step % self.settings.interval_steps:
             return
-        # The first process measures for all: others' rounding must not decide otherwise.
-        numbers = trainer.strategy.broadcast(self.measure(trainer, pl_module) if trainer.is_global_zero else {})
+        numbers = self._measure_for_all(trainer, pl_module)
         for logger in trainer.loggers:  # Lightning's own way would wait for the next step at which it logs
             logger.log_metrics({f"health/{name}": value for name, value in numbers.items()}, step=trainer.global_step - 1)
             logger.save()
@@ -73,8 +72,22 @@ class HealthCheck(Callback):
         alarms = self.monitor.observe(numbers, progress=pl_module.progress)
         if alarms:
             self._sound(alarms, recovering, trainer, pl_module)
-        elif self.monitor.healthy:
+        if self.monitor.healthy:
             self._remember(pl_module)
+
+    def _measure_for_all(self, trainer: pl.Trainer, module: TranscriptionModule) -> dict[str, float]:
+        """The first process measures, since others' rounding must not decide otherwise; what it cannot use, it says to all."""
+        numbers: dict[str, float] = {}
+        error = None
+        if trainer.is_global_zero:
+            try:
+                numbers = self.measure(trainer, module)
+            except InputError as unusable:
+                error = str(unusable)
+        numbers, error = trainer.strategy.broadcast((numbers, error))
+        if error is not None:
+            raise InputError(error)
+        return numbers
 
     def measure(self, trainer: pl.Trainer, module: TranscriptionModule) -> dict[str, float]:
         """Return the health numbers of the present weights."""
@@ -163,6 +176,7 @@ def _rises(logits: torch.Tensor, segment: AnnotatedSegment, settings: HcqtSettin
     """Of a segment's sound, and of what the network makes of it."""
     with concerning(segment.prepared.features_path):
         sound = onset_strength(segment.features()[CONTEXT_FRAMES:-CONTEXT_FRAMES], settings)
+    with concerning(f"the network's output for {segment.name}"):
         return sound, rises(logits[: segment.frame_count].sigmoid().numpy())
 
 

@@ -180,7 +180,7 @@ def aligning(loss: Loss) -> SdtwLoss:
 
 
 LOSSES: dict[str, Callable[..., Loss]] = {"sdtw": SdtwLoss, "strong": StrongLoss, "static": StaticLoss}
-"""Name -> class. A loss of your own joins by `LOSSES["mine"] = Mine`."""
+"""Name -> class. A loss of your own, which has all that `Loss` asks for, joins by `LOSSES["mine"] = Mine`."""
 
 
 def create_loss(settings: Mapping[str, Any]) -> Loss:

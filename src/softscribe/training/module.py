@@ -149,7 +149,9 @@ class TranscriptionModule(pl.LightningModule):
         somebodys = self.trainer.strategy.reduce(torch.tensor(float(mine), device=self.device), reduce_op="max")
         if somebodys > mine:  # another process names its batches
             if self.bad_steps == BAD_STEPS_UNTIL_STOP:
-                raise InputError(f"step {self.global_step}: another process has seen {self.bad_steps} bad steps in a row, and says where.")
+                raise InputError(
+                    f"step {self.global_step}: the {self.bad_steps}th bad step in a row. Remedy: see another process's message."
+                )
             return
         if self.bad_steps < BAD_STEPS_UNTIL_STOP:
             print(message)

@@ -1,5 +1,6 @@
 """A training run from its settings to its folder: config.yaml is the caller's; everything else in the folder is written here."""
 
+import errno
 import logging
 import re
 import signal
@@ -48,6 +49,7 @@ from softscribe.training.progress import StepProgress
 from softscribe.training.settings import TrainSettings
 
 CURVES_INTERVAL_STEPS = 10
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 LIGHTNING_WARNINGS = (
     ".*LeafSpec.*",  # a deprecated call inside Lightning itself
@@ -72,7 +74,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
 
     Raises:
         InputError: settings, corpus, model or checkpoint cannot be used, or the training broke down.
-        RunInterruptedError: a signal stopped the run, which has saved itself.
+        RunInterruptedError: a signal stopped the run, which has saved itself if it had begun.
     """
     features = HcqtSettings.from_dict(settings.features)
     recordings = FeatureStore(Path(settings.store), features).recordings()
@@ -146,10 +148,8 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
                 f"process {trainer.global_rank} lost the others: one of them has ended, and its own message says why. "
                 f"Remedy: mend that, then softscribe train resume={folder}."
             ) from error
-        if isinstance(error, OSError):
-            raise InputError(
-                f"{folder}: {error.strerror or error}, while training. Remedy: free disk space, then resume={folder}."
-            ) from error
+        if isinstance(error, OSError) and error.errno in DISK_IS_FULL:  # neither TensorBoard nor Numba's cache name a file
+            raise InputError(f"{folder}: {error.strerror}, while training. Remedy: free disk space, then resume={folder}.") from error
         raise
     if not trainer.is_global_zero:
         return folder / "model"
