@@ -30,8 +30,6 @@ SPLITS = ("train", "validation", "test")
 NOISE_SEED = 0
 LINEAR_CONTEXT_FRAMES = 2
 LINEAR_TRAINING_RECORDINGS = 12
-NETWORK_RECORDINGS = 10
-"""Of each split; a network takes minutes for them on a slow machine."""
 
 
 def made_activations(rng: np.random.Generator) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
@@ -171,9 +169,8 @@ def main() -> None:
         if number == 0:
             header("model", "split")
         for split in ("validation", "test"):
-            some = slice(NETWORK_RECORDINGS)
-            activations = [predict(model, each.features) for each in recordings[split][some]]
-            found = both(onsets[split][some], truths[card["outputs"]][split][some], activations, rate)
+            activations = [predict(model, each.features) for each in recordings[split]]
+            found = both(onsets[split], truths[card["outputs"]][split], activations, rate)
             row(str(card["data"].get("loss")), split, found=found)
     if options.themes:
         themes(options.themes)
