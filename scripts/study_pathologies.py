@@ -54,12 +54,17 @@ RECIPES: dict[str, dict[str, str]] = {  # pathology -> recipe -> overrides
     },
     "diagonalization": {
         "provoked": DIAGONAL,
+        "prior 50": f"{DIAGONAL} loss.diagonal_prior.start=50",
+        "prior 30": f"{DIAGONAL} loss.diagonal_prior.start=30",
+        "prior 10": f"{DIAGONAL} loss.diagonal_prior.start=10",
         "prior that ends": f"{DIAGONAL} ++loss.diagonal_prior={{start:100,end:0,shape:linear,until:0.4}}",
         "weights 1-1-1": "experiment=demo loss=sdtw loss.diagonal=1",
         "weights 1-1-2": "experiment=demo loss=sdtw",
     },
     "blur": {
         "provoked": "experiment=provoke_blur",
+        "gamma 30": "experiment=provoke_blur loss.gamma.start=30",
+        "gamma 10": "experiment=provoke_blur loss.gamma.start=10",
         "gamma 1": "experiment=demo loss=sdtw",
         "gamma annealed": "experiment=demo loss=sdtw ++loss.gamma={start:100,end:1,shape:geometric,until:0.7}",
     },

@@ -73,7 +73,7 @@ LIMITS = (
     Limit("collapse", "density_ratio", lowest=0.25, from_progress=0.1),
     Limit("collapse", "target_gini", highest=0.65, from_progress=0.3),
     Limit("diagonalization", "rewarp_following", highest=0.6, from_progress=0.25),
-    Limit("blur", "path_entropy_per_frame", highest=1.5, from_progress=0.25),
+    Limit("blur", "path_entropy_per_frame", highest=1.7, from_progress=0.25),
     Limit("blur", "entry_spread_frames", highest=15.0, from_progress=0.25),
     Limit("shift", "time_shift_frames", lowest=-3.0, highest=3.0, from_progress=0.25),
 )
