@@ -174,8 +174,10 @@ def spread(items: int, wanted: int) -> list[int]:
 
 def _rises(logits: torch.Tensor, segment: AnnotatedSegment, settings: HcqtSettings) -> tuple[np.ndarray, np.ndarray]:
     """Of a segment's sound, and of what the network makes of it."""
-    with concerning(segment.prepared.features_path):
-        sound = onset_strength(segment.features()[CONTEXT_FRAMES:-CONTEXT_FRAMES], settings)
+    features = segment.features()
+    if not np.isfinite(features).all():  # what surrounds the segment reaches the network, too
+        raise InputError(f"{segment.prepared.features_path}: NaN or infinity in or around {segment.name}. Remedy: prepare it again.")
+    sound = onset_strength(features[CONTEXT_FRAMES:-CONTEXT_FRAMES], settings)
     with concerning(f"the network's output for {segment.name}"):
         return sound, rises(logits[: segment.frame_count].sigmoid().numpy())
 
