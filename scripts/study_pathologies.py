@@ -63,6 +63,9 @@ RECIPES: dict[str, dict[str, str]] = {  # pathology -> recipe -> overrides
     },
     "blur": {
         "provoked": "experiment=provoke_blur",
+        "gamma 200": "experiment=provoke_blur loss.gamma.start=200",
+        "gamma 70": "experiment=provoke_blur loss.gamma.start=70",
+        "gamma 50": "experiment=provoke_blur loss.gamma.start=50",
         "gamma 30": "experiment=provoke_blur loss.gamma.start=30",
         "gamma 10": "experiment=provoke_blur loss.gamma.start=10",
         "gamma 1": "experiment=demo loss=sdtw",

@@ -85,6 +85,7 @@ def test_prepare_and_train_meet_in_the_same_store() -> None:
         (["train", "targets.kind=even"], "targets.kind"),
         (["train", "targets.outputs=13"], "targets.outputs"),
         (["train", "trainer.precision=8-bit"], "precision"),
+        (["train", "trainer.strategy=fsdp"], "trainer.strategy: 'fsdp'. Remedy: auto or ddp"),
         (["train", "optimizer.name=magic"], "optimizer.name"),
         (["train", "loss=ctc"], "ctc"),
         (["train", "features.hop_length_samples=-1"], "hop_length_samples"),

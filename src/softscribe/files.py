@@ -58,6 +58,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def kept_to_itself(folder: Path) -> Iterator[None]:
     """Keep other processes that ask for the same from `folder` until the block, or this process, ends; it leaves a file `.lock` there.
 
+    What a process that was killed while writing (`replacing`) left half-written in there is removed.
+
     Raises:
         InputError: another process is there, or the folder cannot be written.
     """
@@ -74,6 +76,9 @@ def kept_to_itself(folder: Path) -> Iterator[None]:
             raise InputError(f"{folder}: another process is at work there. Remedy: wait until it has ended, or end it.") from error
         except OSError:
             pass  # some network file systems know no locks
+        with suppress(OSError):  # if they cannot be removed, what follows cannot write, and says so
+            for half in folder.rglob(".*.partial*"):
+                half.unlink()
         yield
 
 

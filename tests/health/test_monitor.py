@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from softscribe.alignment import StepWeights, bce_cost, soft_dtw
+from softscribe.alignment import TWO_ONE_STEPS, StepWeights, Subsequence, bce_cost, soft_dtw
 from softscribe.health import LIMITS, HealthMonitor, Limit, health_numbers
 from softscribe.health.monitor import REMEDIES
 
@@ -108,6 +108,20 @@ def test_health_numbers_refuse_what_makes_no_sense(case: str) -> None:
     named, changed = bad_arguments()[case]
     with pytest.raises(ValueError, match=rf"^{named}: .*Remedy"):
         health_numbers(**{"cost": torch.rand(1, 3, 3), "targets": torch.eye(3)[None]} | changed)
+
+
+def test_health_is_that_of_the_loss_that_is_trained_with() -> None:
+    """A target that costs nothing takes nearly all frames, unless steps of at most two frames forbid it, or paths may skip targets."""
+    cost = torch.full((1, 40, 40), 10.0)
+    cost[:, :, 20] = 0.0
+    classical, bounded, anywhere = (
+        health_numbers(cost, targets=torch.eye(40)[None], **options)
+        for options in ({"weights": StepWeights()}, {"steps": TWO_ONE_STEPS}, {"boundaries": Subsequence(targets="both")})
+    )
+    assert classical["largest_target_share"] > 0.4
+    assert bounded["largest_target_share"] <= 2 / 40
+    assert anywhere["largest_target_share"] > 0.9
+    assert all(math.isfinite(numbers["neutral_distance_ratio"]) for numbers in (classical, bounded, anywhere))
 
 
 def test_patience_is_checked() -> None:

@@ -89,7 +89,7 @@ def test_pointing_at_a_chart_reads_off_every_chart(browser: Browser, run: Path) 
     answer = browser.open(write_run_report(run).as_uri(), 1280, script=script).answer
     assert answer["before"] == answer["after"]
     assert len(answer["during"]) >= 6
-    assert all(text.endswith("at step 29") for text in answer["during"]), "in the middle of 0 to 59, the nearest point is 29"
+    assert all(text.endswith("at step 30") for text in answer["during"]), "in the middle of 0 to 60, the nearest point is 30"
 
 
 def test_a_picture_enlarges_and_arrows_go_through_its_steps(browser: Browser, run: Path) -> None:

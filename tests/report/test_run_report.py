@@ -17,6 +17,7 @@ from PIL import Image
 from softscribe.errors import InputError
 from softscribe.report import pictures as pictures_module
 from softscribe.report import write_run_report, write_seeds_report
+from softscribe.report.chart import make_chart
 from softscribe.report.run_report import MOST_ALARMS, MOST_CURVES
 
 LARGEST_REPORT_BYTES = 12_000_000
@@ -98,6 +99,24 @@ def test_the_verdict_comes_before_curves_pictures_and_config(run: Path) -> None:
     assert places == sorted(places)
 
 
+def test_health_charts_show_what_is_healthy(run: Path) -> None:
+    """Each limit of a number is a line in its chart, at its value, however far the curve is from it; others have none."""
+    (run / "metrics.csv").write_text("step,health/time_shift_frames,health/entry_spread_frames,health/diagonal_distance_frames\n9,6,1,1\n")
+    page = Parsed(write_run_report(run))
+    shift, spread, other = (
+        next(chart["aria-label"] for chart in page.of("svg") if chart["aria-label"].startswith(name))
+        for name in ("time shift frames", "entry spread frames", "diagonal distance frames")
+    )
+    assert "Healthy up to 3.00 after 25% of the training. Healthy from -3.00 after 25% of the training." in shift
+    assert "Healthy up to 15.00 after 25% of the training." in spread
+    assert "Healthy" not in other
+    heights = [float(line["y1"]) for line in page.of("line") if line.get("class") == "limit"]
+    assert len(heights) == 3
+    place = make_chart("", {"": ([1], [6.0])}, 1, limits=[(3.0, ""), (-3.0, "")])
+    (_, point), (above, below) = place.lines[0].dots[0], [float(y) for y, _ in place.limits]
+    assert (below - above) / (above - float(point)) == pytest.approx(2.0, abs=0.01), "from 6 to 3 is half as far as from 3 to -3"
+
+
 def test_a_page_is_accessible(run: Path) -> None:
     page = Parsed(write_run_report(run))
     assert page.of("html")[0]["lang"] == "en"
@@ -106,7 +125,7 @@ def test_a_page_is_accessible(run: Path) -> None:
     assert all(re.search(r"bwv25[34], step \d+", attributes["alt"]) for attributes in images)
     charts = page.of("svg")
     assert charts
-    assert all(attributes["role"] == "img" and "at last (step 59)" in attributes["aria-label"] for attributes in charts)
+    assert all(attributes["role"] == "img" and "at last (step 60)" in attributes["aria-label"] for attributes in charts)
     assert len(page.of("table")) == len(page.of("caption"))
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
     assert levels[0] == 1

@@ -79,11 +79,11 @@ def test_killed_while_saving(
     assert run.status() == -signal.SIGKILL, run.output
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == last_good_step
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / BEST)["global_step"] == (6 if stem == "best" else 3)
-    train(demanding, tmp_path / "run", resume=True)
+    assert list((tmp_path / "run").rglob(".*.partial*")) or place.endswith("the rename") or place.startswith("before"), "it left a half"
+    (tmp_path / "run" / ".metrics.1.partial.csv").write_text("step,tra")
+    assert start(None, tmp_path / "run").status() == 0
     assert not differences(uninterrupted, tmp_path / "run")
-    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [BEST, LAST], (
-        "what a kill leaves half-written is cleared away"
-    )
+    assert not list((tmp_path / "run").rglob(".*.partial*")), "what a kill leaves half-written is cleared away"
 
 
 @pytest.mark.slow
@@ -126,6 +126,17 @@ def test_a_checkpoint_that_no_run_can_go_on_from_is_named(
     AtomicCheckpointIO().save_checkpoint(checkpoint, tmp_path / "run" / "checkpoints" / LAST)
     with pytest.raises(InputError, match=rf"last\.ckpt: .*{named}.*Remedy"):
         train(demanding, tmp_path / "run", resume=True)
+
+
+def test_a_run_that_goes_on_with_other_settings_says_so(
+    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, settings in (("same", demanding), ("other", replace(demanding, seed=5, trainer=replace(demanding.trainer, batch_size=1)))):
+        shutil.copytree(uninterrupted, tmp_path / name)
+        train(settings, tmp_path / name, resume=True)
+    same, other = capsys.readouterr().out.split("report: ")[:2]
+    assert "changed" not in same
+    assert "config.yaml was changed since step 12: seed 0 -> 5; trainer.batch_size 2 -> 1. From here on" in other
 
 
 def test_curves_that_are_none_are_named(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from interrupted_runs import Stop, differences, start, traces, train_with_stops
+from interrupted_runs import Stop, differences, start, stopped, traces, train_with_stops
 from softscribe.report import curve_points
 from softscribe.training import TrainSettings, train
+from softscribe.training.checkpoints import BEST, LAST, read_checkpoint
 from softscribe.training.module import OptimizerSettings
 
 STEPS = 12
@@ -16,8 +17,8 @@ STEPS = 12
 def test_the_reference_is_demanding(uninterrupted: Path, demanding: TrainSettings, tmp_path: Path) -> None:
     """Rows of training and of validation are written, and the seed matters: equality below is no accident."""
     points = curve_points(uninterrupted / "metrics.csv")
-    assert points["validation/cost"][0] == [2, 5, 8, 11]
-    assert points["train/loss"][0] == [9]
+    assert points["validation/cost"][0] == [3, 6, 9, 12]
+    assert points["train/loss"][0] == [10]
     train(replace(demanding, seed=1), tmp_path / "other")
     assert {"model/weights.safetensors", "metrics.csv", "optimizer"} <= set(differences(uninterrupted, tmp_path / "other"))
 
@@ -61,6 +62,19 @@ def test_stopped_and_resumed_twice_with_workers(demanding: TrainSettings, uninte
     assert not differences(uninterrupted, tmp_path / "run")
 
 
+def test_stopped_moved_and_resumed(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
+    """Which checkpoint was the best, and at what cost, is known in the new place, and no path leads to the old one."""
+    with stopped(Stop("exception", "batch", 20)), pytest.raises(ZeroDivisionError):
+        train(demanding, tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    train(demanding, tmp_path / "new", resume=True)
+    assert not differences(uninterrupted, tmp_path / "new")
+    checkpoints = [read_checkpoint(folder / "checkpoints" / LAST) for folder in (uninterrupted, tmp_path / "new")]
+    known, kept = (next(state for state in each["callbacks"].values() if "best_model_score" in state) for each in checkpoints)
+    assert kept["best_model_score"] == known["best_model_score"]
+    assert list(kept["best_k_models"]) == [str(tmp_path / "new" / "checkpoints" / BEST)]
+
+
 def test_what_stopped_early_stays_so(demanding: TrainSettings, tmp_path: Path) -> None:
     """Stopped by its patience, the run fails while it writes its model; resumed, it writes the same and trains no further."""
     impatient = replace(
@@ -71,7 +85,7 @@ def test_what_stopped_early_stays_so(demanding: TrainSettings, tmp_path: Path) -
     )
     train(impatient, tmp_path / "whole")
     steps = curve_points(tmp_path / "whole" / "metrics.csv")["validation/cost"][0]
-    assert steps[-1] < 29, "patience ended it"
+    assert steps[-1] < 30, "patience ended it"
     train_with_stops(impatient, tmp_path / "run", [Stop("exception", "model")])
     assert not differences(tmp_path / "whole", tmp_path / "run")
 

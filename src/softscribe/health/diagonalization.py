@@ -9,7 +9,7 @@ A steady performance IS diagonal, so closeness to the diagonal proves nothing. W
   the same onsets if the costs say where they are. If the onsets move along with the guess, E follows the guess.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,8 +44,7 @@ def diagonalization(
     targets: Float[Tensor, "B M K"],
     prior: Float[Tensor, "B N M"] | None = None,
     seed: int,
-    weights: StepWeights,
-    gamma: float,
+    **options: Any,
 ) -> Diagonalization:
     """Return what becomes of a batch's alignments under neutral weights, and under targets that are spread at random.
 
@@ -55,7 +54,7 @@ def diagonalization(
         targets: what the cost compares frames with; rows that repeat their neighbour are one target.
         prior: what the training adds to the cost for a cell's place alone, whatever the targets.
         seed: decides the new spread.
-        weights, gamma: those of the training.
+        options: `gamma`, `weights` and others of `softscribe.alignment.align`, as in the training.
 
     Raises:
         ValueError: see `soft_dtw`; or targets or the prior do not fit the cost, or the seed is no whole number from 0.
@@ -83,9 +82,10 @@ def diagonalization(
     prior = prior.to(cost)
     source = rewarped_rows(groups, target_counts, np.random.default_rng(seed))
     warped_cost = cost.gather(2, source[:, None].expand(cost.shape))
+    neutrally = {name: value for name, value in options.items() if name != "steps"} | {"weights": NEUTRAL}
     own, neutral, warped = (
-        align(matrix, frame_counts, target_counts, gamma=gamma, weights=each).expected_alignment
-        for matrix, each in ((cost + prior, weights), (cost, NEUTRAL), (warped_cost + prior, weights))
+        align(matrix, frame_counts, target_counts, **each).expected_alignment
+        for matrix, each in ((cost + prior, options), (cost, neutrally), (warped_cost + prior, options))
     )
     distances = [diagonal_distance_frames(expected, frame_counts, target_counts) for expected in (own, neutral)]
     onsets = [_onsets(own, frame_counts, groups), _onsets(warped, frame_counts, groups.gather(1, source))]

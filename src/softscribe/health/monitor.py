@@ -22,7 +22,6 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from softscribe.alignment import EQUAL_WEIGHTS, StepWeights
 from softscribe.health.activation_health import activation_health
 from softscribe.health.alignment_health import alignment_health
 from softscribe.health.diagonalization import diagonalization
@@ -60,11 +59,19 @@ class Limit:
 
     def broken_by(self, value: float) -> str | None:
         """Return in words how a value leaves the range; None if it does not, or is NaN: not known."""
-        if value > self.highest:
-            return f"{self.number} {value:.2f}, healthy up to {self.highest:.2f}"
-        if value < self.lowest:
-            return f"{self.number} {value:.2f}, healthy from {self.lowest:.2f}"
+        for end, beyond in ((self.highest, value > self.highest), (self.lowest, value < self.lowest)):
+            if beyond:
+                return f"{self.number} {value:.2f}, {self.ends()[end]}"
         return None
+
+    def ends(self) -> dict[float, str]:
+        """Return where the range ends, each end in words.
+
+        >>> Limit("shift", "time_shift_frames", lowest=-3.0, highest=3.0).ends()
+        {3.0: 'healthy up to 3.00', -3.0: 'healthy from -3.00'}
+        """
+        words = {self.highest: "healthy up to", self.lowest: "healthy from"}
+        return {end: f"{word} {end:.2f}" for end, word in words.items() if math.isfinite(end)}
 
 
 LIMITS = (
@@ -174,19 +181,19 @@ def health_numbers(
     targets: Shaped[Tensor, "B M K"],
     logits: Float[Tensor, "B N K"] | None = None,
     prior: Float[Tensor, "B N M"] | None = None,
-    gamma: float = 1.0,
-    weights: StepWeights = EQUAL_WEIGHTS,
     seed: int = 0,
+    **options: Any,
 ) -> dict[str, float]:
     """Return all health numbers of a batch by name: means over its items, NaN where no item has one.
 
     Args:
         cost: what frames cost with targets, without a prior.
-        frame_counts, target_counts, gamma, weights: as for `softscribe.alignment.soft_dtw`.
+        frame_counts, target_counts: as for `softscribe.alignment.soft_dtw`.
         targets: what the cost compares frames with.
         logits: the network's outputs before the sigmoid; without them the numbers of `ActivationHealth` are missing.
         prior: what the training adds to the cost for a cell's place alone, whatever the targets, and does not let fade.
         seed: decides the re-warping of `diagonalization`.
+        options: `gamma`, `weights`, `steps`, `boundaries` and `operator` of the loss that is trained with (`softscribe.alignment.align`).
 
     Raises:
         ValueError: see `soft_dtw`; or targets, logits or the prior do not fit the cost, or the seed is no whole number from 0.
@@ -198,9 +205,9 @@ def health_numbers(
     if logits is not None and (not isinstance(logits, Tensor) or logits.ndim != 3 or logits.shape[:2] != cost.shape[:2]):
         given = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise ValueError(f"logits: {given} for costs of {tuple(cost.shape)}. Remedy: (B, N, K), the outputs that the costs are of.")
-    options: dict[str, Any] = {"targets": targets, "gamma": gamma, "weights": weights}
-    parts: list[Any] = [diagonalization(cost, frame_counts, target_counts, prior=prior, seed=seed, **options)]
-    parts.append(alignment_health(cost if prior is None else cost + prior.to(cost), frame_counts, target_counts, **options))
+    parts: list[Any] = [diagonalization(cost, frame_counts, target_counts, targets=targets, prior=prior, seed=seed, **options)]
+    in_force = cost if prior is None else cost + prior.to(cost)
+    parts.append(alignment_health(in_force, frame_counts, target_counts, targets=targets, **options))
     if logits is not None:
         parts.append(activation_health(logits, targets, frame_counts, target_counts))
     return {name: float(torch.nanmean(values)) for part in parts for name, values in part._asdict().items()}

@@ -67,6 +67,7 @@ class Chart:
         lines: at least one.
         x_ticks, y_ticks: (place, label).
         marks: (x, text) of alarms.
+        limits: (y, text) of the ends of the healthy range.
         log_scale: whether the y axis is logarithmic.
         last_step: at the right edge.
         series: the points as JSON, for the page's script: a list of [name, steps, values].
@@ -77,6 +78,7 @@ class Chart:
     x_ticks: list[tuple[str, str]]
     y_ticks: list[tuple[str, str]]
     marks: list[tuple[str, str]]
+    limits: list[tuple[str, str]]
     log_scale: bool
     last_step: int
     series: str
@@ -84,10 +86,17 @@ class Chart:
     @property
     def summary(self) -> str:
         """What the chart shows, in words."""
-        return f"{self.title}. " + " ".join(f"{line.name}: {line.span}" for line in self.lines)
+        healthy = "".join(f" {text[0].upper()}{text[1:]}." for _, text in self.limits)
+        return f"{self.title}. " + " ".join(f"{line.name}: {line.span}" for line in self.lines) + healthy
 
 
-def make_chart(title: str, curves: Mapping[str, Curve], last_step: int, alarms: Sequence[tuple[int, str]] = ()) -> Chart:
+def make_chart(
+    title: str,
+    curves: Mapping[str, Curve],
+    last_step: int,
+    alarms: Sequence[tuple[int, str]] = (),
+    limits: Sequence[tuple[float, str]] = (),
+) -> Chart:
     """Lay out curves in one chart.
 
     Args:
@@ -95,6 +104,7 @@ def make_chart(title: str, curves: Mapping[str, Curve], last_step: int, alarms: 
         curves: name -> (steps, values); a value that is not finite leaves a gap.
         last_step: the right edge, at least every curve's last step.
         alarms: (step, text), marked by vertical lines.
+        limits: (value, text), marked by horizontal lines; the chart is high enough to show them.
 
     >>> chart = make_chart("loss", {"train": ([0, 10], [2.0, 1.0])}, last_step=10)
     >>> chart.summary
@@ -102,7 +112,7 @@ def make_chart(title: str, curves: Mapping[str, Curve], last_step: int, alarms: 
     >>> [label for _, label in make_chart("diagonal prior", {"train": ([0, 10], [0.0, 0.0])}, last_step=10).y_ticks]
     ['-1', '-0.5', '0', '0.5', '1']
     """
-    finite = [value for _, values in curves.values() for value in values if math.isfinite(value)]
+    finite = [value for _, values in curves.values() for value in values if math.isfinite(value)] + [value for value, _ in limits]
     lowest, highest = (min(finite), max(finite)) if finite else (0.0, 1.0)
     log_scale = lowest > 0 and highest / lowest >= LOG_SCALE_FROM_RATIO
     scale = _LogScale(lowest, highest) if log_scale else _LinearScale(lowest, highest)
@@ -118,6 +128,7 @@ def make_chart(title: str, curves: Mapping[str, Curve], last_step: int, alarms: 
         x_ticks=[(_place(_x(step, last_step)), f"{int(step):,}") for step in steps_shown if 0 <= step <= last_step],
         y_ticks=[(_place(scale.y(value)), number_text(value)) for value in scale.ticks()],
         marks=[(_place(_x(step, last_step)), text) for step, text in alarms if 0 <= step <= last_step],
+        limits=[(_place(scale.y(value)), text) for value, text in limits],
         log_scale=log_scale,
         last_step=last_step,
         series=json.dumps(series, allow_nan=False),

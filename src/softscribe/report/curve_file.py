@@ -10,7 +10,9 @@ MOST_DIGITS = 15
 
 
 def curve_points(path: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Return each curve of a metrics.csv as its steps and values; none if there is no such file.
+    """Return each curve of a metrics.csv as numbers of steps done and values; none if there is no such file.
+
+    A row holds what step `step` came to, counted from 0: one more are done by then.
 
     Raises:
         InputError: the file is not the curves of a run.
@@ -19,14 +21,14 @@ def curve_points(path: Path) -> dict[str, tuple[list[int], list[float]]]:
     >>> path = Path(tempfile.mkdtemp()) / "metrics.csv"
     >>> _ = path.write_text("step,train/loss,validation/cost\\n0,2.5,\\n1,,1.5\\n")
     >>> curve_points(path)
-    {'train/loss': ([0], [2.5]), 'validation/cost': ([1], [1.5])}
+    {'train/loss': ([1], [2.5]), 'validation/cost': ([2], [1.5])}
     """
     curves: dict[str, tuple[list[int], list[float]]] = {}
     for row in read_curves(path):
         for name, value in row.items():
             if name != "step" and value:
                 steps, values = curves.setdefault(name, ([], []))
-                steps.append(int(row["step"]))
+                steps.append(int(row["step"]) + 1)
                 values.append(_number(value, path))
     return curves
 

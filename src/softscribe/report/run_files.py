@@ -42,7 +42,7 @@ class RunFiles:
         folder: where it lies.
         config_text: config.yaml as it stands, empty if there is none.
         config: the same as a mapping, empty if it is none.
-        curves: name -> (steps, values).
+        curves: name -> (steps done, values).
         alarms: in their order; None without alarms.jsonl.
         measures: split -> what metrics.json says of it, `files` included.
         card: of the model.
@@ -64,8 +64,8 @@ class RunFiles:
 
     @property
     def steps_done(self) -> int:
-        """One more than the last logged step, since steps are counted from 0."""
-        return max((steps[-1] + 1 for steps, _ in self.curves.values()), default=0)
+        """Steps that were done when something was logged last."""
+        return max((steps[-1] for steps, _ in self.curves.values()), default=0)
 
     def setting(self, *keys: str) -> Any:
         """Return a value of the config, None if it has none there."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from softscribe.health import LIMITS
 from softscribe.report import chart
 from softscribe.report.chart import Curve, describe, make_chart, number_text
 from softscribe.report.page import REPORT_NAME, write_page
@@ -75,7 +76,10 @@ def write_run_report(folder: Path) -> Path:
     health = {name: curve for name, curve in curves.items() if name.startswith(HEALTH)}
     training = {name: curve for name, curve in curves.items() if name not in health}
     training_charts = [make_chart(title, lines, last_step, marks) for title, lines in _panels(training).items()]
-    health_charts = [make_chart(_spoken(name.removeprefix(HEALTH)), {"last": curve}, last_step, marks) for name, curve in health.items()]
+    health_charts = [
+        make_chart(_spoken(name.removeprefix(HEALTH)), {"last": curve}, last_step, marks, _limits(name.removeprefix(HEALTH)))
+        for name, curve in health.items()
+    ]
     pictures = embed_pictures(run.pictures)
     return write_page(
         folder / REPORT_NAME,
@@ -170,6 +174,16 @@ def _panels(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
         origin, _, metric = name.rpartition("/")
         panels.setdefault(_spoken(metric), {})[origin or metric] = curve
     return panels
+
+
+def _limits(number: str) -> list[tuple[float, str]]:
+    """Return where the healthy range of a health number ends, and in words."""
+    limits = [limit for limit in LIMITS if limit.number == number]
+    return [
+        (end, words + (f" after {limit.from_progress:.0%} of the training" if limit.from_progress else ""))
+        for limit in limits
+        for end, words in limit.ends().items()
+    ]
 
 
 def _measures(by_split: Mapping[str, Mapping[str, Any]]) -> Table:

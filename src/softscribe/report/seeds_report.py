@@ -94,6 +94,6 @@ def _charts(runs: Mapping[int, RunFiles]) -> list[Any]:
     for number, run in runs.items():
         for name, curve in run.curves.items():
             by_name.setdefault(name, {})[f"seed {number}"] = curve
-    last_step = max((run.steps_done - 1 for run in runs.values()), default=0)
+    last_step = max((run.steps_done for run in runs.values()), default=0)
     shown = list(by_name.items())[:MOST_CURVES]
-    return [make_chart(name.replace("/", ": ").replace("_", " "), curves, max(last_step, 0)) for name, curves in shown]
+    return [make_chart(name.replace("/", ": ").replace("_", " "), curves, last_step) for name, curves in shown]

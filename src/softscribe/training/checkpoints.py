@@ -90,23 +90,54 @@ def check_resumable(checkpoint: Mapping[str, Any], weights: Mapping[str, torch.T
         raise InputError("the weights are those of another model. Remedy: undo the changes in the run's config.yaml.")
 
 
+def settings_since(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Return in words what differs between the settings of the run that saved a checkpoint and these, nested mappings both.
+
+    >>> saved = {"callbacks": {"LastCheckpoint": {"settings": {"seed": 0, "trainer": {"steps": 200}}}}}
+    >>> settings_since(saved, {"seed": 0, "trainer": {"steps": 300}})
+    ['trainer.steps 200 -> 300']
+    """
+    saved: Any = checkpoint
+    for key in ("callbacks", LastCheckpoint.__name__, "settings"):
+        saved = saved.get(key) if isinstance(saved, Mapping) else None
+    before, now = _flat(saved if isinstance(saved, Mapping) else settings), _flat(settings)
+    return [f"{key} {before.get(key)} -> {now.get(key)}" for key in {**before, **now} if before.get(key) != now.get(key)]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return flat
+
+
 def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Return the weights of the model inside the checkpoint of a `TranscriptionModule`."""
     return {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith("model.")}
 
 
-def best_checkpoint(folder: Path) -> ModelCheckpoint:
-    """Return the callback that saves `best.ckpt` at each lowest MONITORED_COST."""
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename=Path(BEST).stem,
-        monitor=MONITORED_COST,
-        mode="min",
-        save_top_k=1,
-        enable_version_counter=False,
-        auto_insert_metric_name=False,
-        save_on_train_epoch_end=False,
-    )
+class BestCheckpoint(ModelCheckpoint):
+    """Saves `best.ckpt` at each lowest MONITORED_COST; unlike Lightning's own it remembers that cost in a folder that was moved, too."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename=Path(BEST).stem,
+            monitor=MONITORED_COST,
+            mode="min",
+            save_top_k=1,
+            enable_version_counter=False,
+            auto_insert_metric_name=False,
+            save_on_train_epoch_end=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        paths = {name: here(path) for name, path in state_dict.items() if name.endswith("_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
 
 
 class LastCheckpoint(Checkpoint):
@@ -118,20 +149,23 @@ class LastCheckpoint(Checkpoint):
     back before the step and repeats both. A second Ctrl-C ends the run at once. With several processes all of them stop at the same
     step, whichever got the signal.
 
+    Args:
+        folder: where it lies.
+        interval_steps: optimizer steps between two of them.
+        settings: plain values, which are saved along, so that a resumed run can say what was changed (`settings_since`).
+
     Attributes:
         noted_signal: the last of `STOP_SIGNALS` that this process got, 0 for none.
     """
 
-    def __init__(self, folder: Path, interval_steps: int) -> None:
+    def __init__(self, folder: Path, interval_steps: int, settings: Mapping[str, Any]) -> None:
         self.path = folder / LAST
+        self.settings = settings
         self.interval_steps = interval_steps
         self.noted_signal = 0
         self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
-            for half in self.path.parent.glob(".*.partial.ckpt"):  # of a run that was killed while it saved
-                half.unlink()
         for number in STOP_SIGNALS:
             self._previous_handlers[number] = signal.signal(number, self._note)
         if trainer.received_sigterm:  # before the handlers above stood; Lightning would end with status 0
@@ -160,6 +194,9 @@ class LastCheckpoint(Checkpoint):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._restore_handlers()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"settings": dict(self.settings)}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.noted_signal and number == signal.SIGINT:  # clusters send SIGTERM more than once

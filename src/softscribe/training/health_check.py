@@ -17,7 +17,7 @@ from softscribe.health import BEYOND_GOING_BACK, Alarm, HealthMonitor, estimate_
 from softscribe.models import CONTEXT_FRAMES
 from softscribe.sound import HcqtSettings
 from softscribe.training.data_module import SegmentDataModule
-from softscribe.training.losses import SdtwLoss, diagonal_prior_cost
+from softscribe.training.losses import SdtwLoss
 from softscribe.training.module import TranscriptionModule, step_is_done
 from softscribe.training.segments import AnnotatedSegment, collate
 from softscribe.training.settings import HealthSettings
@@ -107,14 +107,13 @@ class HealthCheck(Callback):
         sounds, activations = zip(*curves, strict=True)
         shift = estimate_time_shift(sounds, activations, dataset.features.frames_per_second)
         cost = bce_cost(logits, batch.targets)
-        prior = diagonal_prior_cost(batch.frame_counts, batch.target_counts, cost.shape[1], cost.shape[2])
         numbers = health_numbers(
             cost,
             batch.frame_counts,
             batch.target_counts,
             targets=batch.targets,
             logits=logits,
-            prior=module.loss.diagonal_prior.final * prior,
+            prior=module.loss.final_prior(batch.frame_counts, batch.target_counts, *cost.shape[1:]),
             gamma=module.loss.gamma.final,
             weights=module.loss.weights(),
             seed=trainer.global_step,

@@ -87,7 +87,9 @@ class SdtwLoss:
             raise InputError(f"loss.time_symmetric: {time_symmetric!r}. Remedy: true or false.")
 
     def __call__(self, logits: Float[Tensor, "B N K"], batch: Batch, progress: float) -> Float[Tensor, ""]:
-        cost = self._with_prior(bce_cost(logits, batch.targets), batch.frame_counts, batch.target_counts, self._prior_weight(progress))
+        cost = bce_cost(logits, batch.targets)
+        if (weight := self._prior_weight(progress)) > 0:
+            cost = cost + weight * diagonal_prior_cost(batch.frame_counts, batch.target_counts, *cost.shape[1:])
         # Without kernels for its GPU an alignment runs on the CPU; autograd carries the gradient back to the logits' device.
         device = logits.device if logits.device.type == "cpu" or gpu_is_usable() else torch.device("cpu")
         cost, frame_counts, target_counts = (tensor.to(device) for tensor in (cost, batch.frame_counts, batch.target_counts))
@@ -104,18 +106,20 @@ class SdtwLoss:
     def _prior_weight(self, progress: float) -> float:
         return self.diagonal_prior(progress) + RELIEF_PRIOR * self.relief
 
-    @staticmethod
-    def _with_prior(cost: Tensor, frame_counts: Tensor, target_counts: Tensor, weight: float) -> Tensor:
-        return cost + weight * diagonal_prior_cost(frame_counts, target_counts, *cost.shape[1:]) if weight > 0 else cost
-
     def weights(self, progress: float = 1.0) -> StepWeights:
         """Return the step weights when the share `progress` of the training is done; at its end by default."""
         return StepWeights(**{name: schedule(progress) for name, schedule in self.step_weights.items()})
 
     def final_alignment(self, cost: Float[Tensor, "B N M"], frame_counts: Int[Tensor, " B"], target_counts: Int[Tensor, " B"]) -> Alignment:
         """Align as training does in the end: at the final gamma and step weights, with a prior if one stays."""
-        cost = self._with_prior(cost, frame_counts, target_counts, self.diagonal_prior.final)
+        cost = cost + self.final_prior(frame_counts, target_counts, *cost.shape[1:])
         return align(cost, frame_counts, target_counts, gamma=self.gamma.final, weights=self.weights())
+
+    def final_prior(
+        self, frame_counts: Int[Tensor, " B"], target_counts: Int[Tensor, " B"], frames: int, targets: int
+    ) -> Float[Tensor, "B N M"]:
+        """Return what is added to the cost for a cell's place when training ends: 0 unless a prior stays."""
+        return self.diagonal_prior.final * diagonal_prior_cost(frame_counts, target_counts, frames, targets)
 
     def validation_cost(self, logits: Float[Tensor, "B N K"], batch: Batch) -> Float[Tensor, " B"]:
         cost = bce_cost(logits, batch.targets)

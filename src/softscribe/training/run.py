@@ -7,6 +7,7 @@ import signal
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,14 @@ from softscribe.sound import HcqtSettings
 from softscribe.training.checkpoints import (
     LAST,
     AtomicCheckpointIO,
+    BestCheckpoint,
     LastCheckpoint,
     LastingEarlyStopping,
     LowerRateOnPlateau,
     RunInterruptedError,
-    best_checkpoint,
     check_resumable,
     read_checkpoint,
+    settings_since,
 )
 from softscribe.training.curves import CurvesLogger, StepCurves
 from softscribe.training.data_module import SegmentDataModule
@@ -111,6 +113,8 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
     if resume:
         with concerning(last):
             check_resumable(checkpoint, module.state_dict())
+        if changed := settings_since(checkpoint, asdict(settings)):
+            print(f"config.yaml was changed since step {first_step}: {'; '.join(changed)}. From here on the run is not the one that began.")
     aligns = isinstance(module.loss, SdtwLoss)
     if settings.health.policy in ("act", "stop") and not aligns:
         raise InputError(f"health={settings.health.policy}: loss={settings.loss['name']} aligns nothing to watch. Remedy: health=warn.")
@@ -236,7 +240,8 @@ def _callbacks(settings: TrainSettings, folder: Path, first_step: int, aligns: b
         callbacks.append(SegmentPictures(folder / "plots", settings.trainer.pictures_every_validations, settings.trainer.pictures_pieces))
     checkpoints = folder / "checkpoints"
     # Checkpoints come last, so that they hold what the other callbacks decided; the best one first, since the last one holds its score.
-    return [*callbacks, best_checkpoint(checkpoints), LastCheckpoint(checkpoints, settings.trainer.checkpoint_interval_steps)]
+    interval_steps = settings.trainer.checkpoint_interval_steps
+    return [*callbacks, BestCheckpoint(checkpoints), LastCheckpoint(checkpoints, interval_steps, asdict(settings))]
 
 
 def _loggers(settings: TrainSettings, folder: Path, first_step: int) -> list[Logger]:

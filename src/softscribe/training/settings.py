@@ -18,7 +18,8 @@ class TrainerSettings:
     """How Lightning runs the training.
 
     Attributes:
-        accelerator, devices, nodes, strategy: as Lightning's Trainer takes them.
+        accelerator, devices, nodes: as Lightning's Trainer takes them.
+        strategy: `auto`, or one of Lightning's whose name begins with `ddp`: others cut weights in parts, which no checkpoint here knows.
         precision: of the network: `auto` is `bf16-mixed` where that is fast (a GPU, a CPU with AVX-512), else `32-true`. The alignment
             always computes in float32.
         batch_size: segments per step and process.
@@ -53,6 +54,8 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise InputError(f"trainer.precision: {self.precision!r}. Remedy: one of {', '.join(PRECISIONS)}.")
+        if self.strategy != "auto" and not self.strategy.startswith("ddp"):
+            raise InputError(f"trainer.strategy: {self.strategy!r}. Remedy: auto or ddp.")
         at_least = {
             "nodes": 1,
             "batch_size": 1,
