@@ -119,7 +119,7 @@ def _in_process(words: list[str], settings: TrainSettings | None, folder: Path, 
     for number, descriptor in enumerate((os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND),) * 2, start=1):
         os.dup2(descriptor, number)
     if settings is not None:
-        cli._train = lambda _: cli._run(settings, folder)
+        cli._train = lambda _: cli.run_one(settings, folder)
     with stopped(stop):
         raise SystemExit(cli.main(words))
 

@@ -143,7 +143,7 @@ def test_the_newest_run_is_found(tmp_path: Path) -> None:
 
 
 def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
-    folders = {cli._new_folder(tmp_path, one_process=True) for _ in range(5)}
+    folders = {cli.new_folder(tmp_path, one_process=True) for _ in range(5)}
     assert len(folders) == len(list(tmp_path.iterdir())) == 5
 
 

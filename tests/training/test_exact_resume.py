@@ -1,11 +1,15 @@
 """A run that is stopped anywhere and resumed ends with the bits of the run that was not."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from interrupted_runs import Stop, differences, start, stopped, traces, train_with_stops
+from softscribe.cli import main
+from softscribe.cli.runs import run_one, run_seeds
 from softscribe.report import curve_points
 from softscribe.training import TrainSettings, train
 from softscribe.training.checkpoints import BEST, LAST, read_checkpoint
@@ -96,6 +100,23 @@ def test_ctrl_c_while_the_model_is_written_tells_how_to_go_on(demanding: TrainSe
     assert f"resume={tmp_path / 'run'}" in run.output
     assert start(None, tmp_path / "run").status() == 0
     assert not differences(uninterrupted, tmp_path / "run")
+
+
+def test_interrupted_seeds_go_on(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stopped in the second of three seeds: resumed, that one goes on, the first is left alone, the third begins, and all are summed up."""
+    assert run_one(replace(demanding, seed=1), tmp_path / "runs" / "seed-1") == 0
+    first = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "seed-1" / "checkpoints").iterdir()}
+    with stopped(Stop("SIGTERM", "batch", 5)):
+        assert run_seeds(demanding, [1, 0, 2], tmp_path / "runs") == 143
+    assert f"all 3 seeds: softscribe train resume={tmp_path / 'runs'}\n" in capsys.readouterr().err
+    assert main(["train", f"resume={tmp_path / 'runs'}"]) == 0
+    assert "\n3 seeds: mean" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in first} == first
+    assert not differences(uninterrupted, tmp_path / "runs" / "seed-0")
+    summary = json.loads((tmp_path / "runs" / "seeds.json").read_text())
+    measured = [json.loads((tmp_path / "runs" / f"seed-{seed}" / "metrics.json").read_text()) for seed in (1, 0, 2)]
+    assert summary["seeds"] == [1, 0, 2]
+    assert summary["frame_f_measure"]["mean"] == pytest.approx(np.mean([each["frame_f_measure"] for each in measured]))
 
 
 @pytest.mark.slow

@@ -72,8 +72,8 @@ def wait_for_a_step(path: Path, process: subprocess.Popen) -> None:
 def start_elsewhere(run_folder: Path) -> subprocess.Popen:
     """Train in a process of its own, and return it once a step is saved."""
     script = (
-        "import sys; from pathlib import Path; from softscribe.cli import read_run, _run; folder = Path(sys.argv[1]);"
-        "sys.exit(_run(read_run(folder), folder))"
+        "import sys; from pathlib import Path; from softscribe.cli import read_run, run_one; folder = Path(sys.argv[1]);"
+        "sys.exit(run_one(read_run(folder), folder))"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(run_folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_a_step(run_folder / "checkpoints" / LAST, process)
@@ -86,7 +86,7 @@ def test_a_full_disk_is_one_clear_sentence(run_folder: Path) -> None:
     script = (
         "import resource, sys; from pathlib import Path; from softscribe.cli import main;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); folder = Path(sys.argv[1]);"
-        "import softscribe.cli as cli; cli._train = lambda words: cli._run(cli.read_run(folder), folder); sys.exit(main(['train']))"
+        "import softscribe.cli as cli; cli._train = lambda words: cli.run_one(cli.read_run(folder), folder); sys.exit(main(['train']))"
     )
     result = subprocess.run([sys.executable, "-c", script, str(run_folder)], capture_output=True, text=True, check=False)
     assert result.returncode == 1, result.stderr

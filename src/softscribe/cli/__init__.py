@@ -1,33 +1,24 @@
 """The command line: `softscribe prepare | train | evaluate` take Hydra overrides, `softscribe transcribe | audit` files and options."""
 
 import argparse
-import json
-import os
-import signal
-import statistics
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
-from datetime import datetime
 from functools import partial
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from softscribe.cli.runs import LAST, SEEDS_NAME, new_folder, read_seeds, run_one, run_seeds, seeds_of
 from softscribe.cli.settings import CONFIG_NAME, MODEL_CARD, compose_config, find_model, newest_run, read_run, read_settings
 from softscribe.errors import InputError
-from softscribe.files import kept_to_itself, replacing
 
 USAGE = """usage: softscribe COMMAND ...
 
   softscribe prepare  [OVERRIDE ...] [--dry-run]    read a corpus and fill the feature store
   softscribe train    [OVERRIDE ...]                train on a prepared corpus
-  softscribe train    resume=RUN                    go on with a run that was interrupted
+  softscribe train    resume=RUN                    go on with a run, or several seeds, that was interrupted
   softscribe train    [OVERRIDE ...] deterministic_check=true   whether this machine repeats and resumes a training bit by bit
   softscribe evaluate run=RUN [OVERRIDE ...]        measure a run on held-out recordings
   softscribe transcribe AUDIO --model FOLDER [-o FOLDER] [--midi] [--csv] [--npz] [--plot]
@@ -35,7 +26,6 @@ USAGE = """usage: softscribe COMMAND ...
 
 An override is key=value, for example experiment=demo or trainer.steps=2000; configs/ lists all keys with their meaning."""
 
-SEEDS_NAME = "seeds.json"
 WORDS_OF_TRAIN = ("resume=", "seeds=", "deterministic_check=")
 
 
@@ -89,8 +79,10 @@ def _train(words: list[str]) -> int:
     if "resume" in given:
         if overrides or "seeds" in given:
             raise InputError(f"resume={given['resume']}: takes no other settings, a run goes on as it began. Remedy: leave the others out.")
-        folder = newest_run(Path(given["resume"]), "checkpoints/last.ckpt")
-        return _run(read_run(folder), folder, resume=True)
+        folder = newest_run(Path(given["resume"]), str(LAST))
+        # Whoever names the folder of one seed means that seed alone.
+        seeds = [] if folder == Path(given["resume"]) else seeds_of(folder.parent)
+        return run_seeds(read_run(folder), seeds, folder.parent) if seeds else run_one(read_run(folder), folder, resume=True)
     config = compose_config("train", overrides)
     if config.model.get("init"):
         config.model.init = str(find_model(Path(config.model.init)))
@@ -102,90 +94,15 @@ def _train(words: list[str]) -> int:
             print(f"softscribe train: {stopped}", file=sys.stderr)
             return 128 + stopped.signal_number
     one_process = settings.trainer.devices == 1 and settings.trainer.nodes == 1
-    seeds = _seeds(given["seeds"]) if "seeds" in given else []
-    folder = _new_folder(Path(settings.runs) / settings.name, one_process)
-    if (folder / "checkpoints" / "last.ckpt").exists():  # a folder without one holds nothing that could be lost
+    seeds = read_seeds(given["seeds"]) if "seeds" in given else []
+    folder = new_folder(Path(settings.runs) / settings.name, one_process)
+    if (folder / LAST).exists():  # a folder without one holds nothing that could be lost
         raise InputError(f"{folder}: a run is there already. Remedy: resume={folder}, or another name.")
     if not seeds:
-        return _run(settings, folder)
+        return run_one(settings, folder)
     if not one_process:
         raise InputError("seeds: several seeds run in one process only. Remedy: one command for each seed.")
-    return _run_seeds(config, seeds, folder)
-
-
-def _new_folder(runs: Path, one_process: bool) -> Path:
-    """A folder in `runs`, of the name SOFTSCRIBE_RUN_NAME if that is set, else of the time, and then of no other run of one process.
-
-    The processes of one training agree on it through that variable, those of a SLURM job on the job's number.
-    """
-    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    runs.mkdir(parents=True, exist_ok=True)
-    if one_process and "SOFTSCRIBE_RUN_NAME" not in os.environ:
-        for number in count(1):
-            folder = runs / (now if number == 1 else f"{now}-{number}")
-            with suppress(FileExistsError):
-                folder.mkdir()
-                return folder
-    return runs / os.environ.setdefault(
-        "SOFTSCRIBE_RUN_NAME", f"slurm-{os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else now
-    )
-
-
-def _run(settings: Any, folder: Path, *, resume: bool = False) -> int:
-    from softscribe.training import RunInterruptedError, train
-
-    first_process = all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID"))
-    with kept_to_itself(folder) if first_process else nullcontext():
-        if not resume and first_process:
-            with replacing(folder / CONFIG_NAME) as temporary:
-                OmegaConf.save(OmegaConf.structured(settings), temporary)
-        print(f"run folder: {folder}")
-        try:
-            model_folder = train(settings, folder, resume=resume)
-        except (RunInterruptedError, KeyboardInterrupt) as stopped:  # the latter while the model is written
-            number = stopped.signal_number if isinstance(stopped, RunInterruptedError) else signal.SIGINT
-            print(f"softscribe train: stopped by {signal.Signals(number).name}", file=sys.stderr)
-            if (folder / "checkpoints" / "last.ckpt").exists():
-                print(f"To go on: softscribe train resume={folder}", file=sys.stderr)
-            # Of several processes the first one speaks: a failed child makes Lightning kill it.
-            return 128 + number if first_process else 0
-    print(f"model: {model_folder}")
-    return 0
-
-
-def _run_seeds(config: DictConfig, seeds: list[int], folder: Path) -> int:
-    from softscribe.report import write_seeds_report
-    from softscribe.training import TrainSettings, evaluate
-
-    runs = []
-    for seed in seeds:
-        config.seed = seed
-        settings = read_settings(TrainSettings, config.copy())
-        runs.append((settings, folder / f"seed-{seed}"))
-        status = _run(*runs[-1])
-        if status:
-            return status
-    results = [evaluate(settings, run) for settings, run in runs]
-    measured: dict[str, list[Any]] = {name: [result.get(name) for result in results] for name in results[0]}
-    summary = {
-        name: {"mean": statistics.mean(values), "deviation": statistics.stdev(values) if len(values) > 1 else 0.0}
-        for name, values in measured.items()
-        if all(isinstance(value, float) for value in values)
-    }
-    with replacing(folder / SEEDS_NAME) as temporary:
-        temporary.write_text(json.dumps({"seeds": seeds, **summary}, indent=2) + "\n")
-    print(f"report: {write_seeds_report(folder)}")
-    print(f"\n{len(seeds)} seeds: mean and standard deviation ({folder / SEEDS_NAME})")
-    for name, values in summary.items():
-        print(f"{name:44s} {values['mean']:9.3f} +- {values['deviation']:.3f}")
-    return 0
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(word) for word in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"seeds={text}: not whole numbers. Remedy: for example seeds=0,1,2.") from error
+    return run_seeds(settings, seeds, folder)
 
 
 def _evaluate(words: list[str]) -> int:
