@@ -1,5 +1,6 @@
 """Promises of a training run: the same seed gives the same bits, and neither kill -9 nor a signal changes what comes out."""
 
+import errno
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from softscribe.corpora import FeatureStore
 from softscribe.errors import InputError
@@ -96,6 +98,23 @@ def test_a_full_disk_is_one_clear_sentence(run_folder: Path) -> None:
     for path in (run_folder / "checkpoints").glob("*"):
         assert path.name == LAST
         assert read_checkpoint(path)["global_step"] == 0
+
+
+def test_a_disk_that_fills_up_under_tensorboard_is_told_once(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread dies of the full disk, which pytest takes for an error unless somebody else has seen to it."""
+    written: list[int] = []
+
+    def fill_up(writer: RecordWriter, data: bytes) -> None:
+        written.append(len(data))
+        if len(written) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", fill_up)
+    with pytest.raises(InputError, match=f"^{tmp_path}: No space left on device, while training. Remedy: free disk space"):
+        train(replace(settings, logger={"tensorboard": True}), tmp_path)
+    assert len(written) > 1
 
 
 @pytest.mark.slow

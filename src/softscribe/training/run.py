@@ -4,9 +4,10 @@ import errno
 import logging
 import re
 import signal
+import threading
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -131,7 +132,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
     if trainer.is_global_zero:
         write_environment(folder)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _full_disks_told_once():
             for message in LIGHTNING_WARNINGS:
                 warnings.filterwarnings("ignore", message)
             trainer.fit(module, data, ckpt_path=last if resume else None)
@@ -216,6 +217,22 @@ def _trainer(settings: TrainSettings, folder: Path, first_step: int, aligns: boo
     for cluster in clusters:  # Lightning does so too, but late, and not for one process
         cluster.validate_settings(trainer.num_devices, trainer.num_nodes)
     return trainer
+
+
+@contextmanager
+def _full_disks_told_once() -> Iterator[None]:
+    """TensorBoard's thread would print a traceback of a full disk, and then make the training fail of it, too, which is told in words."""
+    print_traceback = threading.excepthook
+
+    def unless_full(raised: threading.ExceptHookArgs) -> None:
+        if not (isinstance(raised.exc_value, OSError) and raised.exc_value.errno in DISK_IS_FULL):
+            print_traceback(raised)
+
+    threading.excepthook = unless_full
+    try:
+        yield
+    finally:
+        threading.excepthook = print_traceback
 
 
 def _clusters() -> list[SLURMEnvironment]:
