@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import load_file
 
+from softscribe.cli.settings import compose_config, read_settings
 from softscribe.errors import InputError
 from softscribe.health import BEYOND_GOING_BACK, HealthMonitor, Limit
 from softscribe.report import read_curves
@@ -52,6 +53,30 @@ def test_a_prior_that_stays_is_part_of_what_is_watched(settings: TrainSettings, 
     ratios = {name: float(read_curves(tmp_path / name / "metrics.csv")[-1]["health/neutral_distance_ratio"]) for name in ("ends", "stays")}
     assert ratios["ends"] == 1.0
     assert ratios["stays"] < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "alarm"),
+    [
+        ("provoke_collapse", "collapse"),
+        ("provoke_diagonalization", "diagonalization"),
+        ("provoke_blur", "blur"),
+        ("demo", None),
+    ],
+)
+def test_what_is_provoked_is_called_by_its_name_in_time(long_store: Path, tmp_path: Path, experiment: str, alarm: str | None) -> None:
+    """The configs as they are, with a network and music that no limit was set on; before half the steps are done, or never.
+
+    Shift is missing: so little music lets the network that can be provoked to it collapse.
+    """
+    words = [f"experiment={experiment}", f"store={long_store}", "features.harmonics=[1]", "model=linear"]
+    words += ["model.frames=15", "optimizer.learning_rate.start=1e-2"]
+    words += ["trainer.steps=80", "trainer.batch_size=2", "trainer.precision=32-true", "health.interval_steps=5", "threshold.fixed=0.5"]
+    settings = read_settings(TrainSettings, compose_config("train", words))
+    train(replace(settings, logger={}), tmp_path)
+    sounded = {line["name"]: line["step"] for line in reversed(read_alarms(tmp_path / "alarms.jsonl"))}
+    assert sounded[alarm] < 40 if alarm else not sounded
 
 
 @pytest.mark.usefixtures("always_alarmed")
