@@ -147,7 +147,7 @@ def test_two_processes_train_like_one_with_the_doubled_batch(alone: TrainSetting
     for name in first:
         torch.testing.assert_close(first[name], second[name], rtol=1e-4, atol=1e-6)
     curves, others = (curve_points(tmp_path / name / "metrics.csv") for name in ("alone", "together"))
-    assert curves["validation/cost"][0] == others["validation/cost"][0] == [2, 5]
+    assert curves["validation/cost"][0] == others["validation/cost"][0] == [3, 6]
     assert curves["validation/cost"][1] == pytest.approx(others["validation/cost"][1], rel=1e-5)
 
     draws = [(tmp_path / f"draws-{task}.txt").read_text().split() for task in range(2)]
@@ -271,7 +271,7 @@ def test_a_requeued_job_finds_its_folder(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOFTSCRIBE_RUN_NAME", "slurm-4711")
     seen: list[Path] = []
-    monkeypatch.setattr(cli, "_run", lambda settings, folder, resume=False: seen.append(folder) or 0)
+    monkeypatch.setattr(cli, "run_one", lambda settings, folder, resume=False: seen.append(folder) or 0)
     words = ["train", "name=piano", f"trainer.devices={devices}"]
     folder = Path("runs/piano/slurm-4711")
     (folder / "checkpoints").mkdir(parents=True)
