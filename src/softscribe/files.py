@@ -113,15 +113,32 @@ def read_json(path: Path) -> Any:
         InputError: as `read_bounded`, or it is no JSON in UTF-8, nests too deep, or says one thing twice.
     """
 
+    return _parsed(read_bounded(path, MAXIMUM_JSON_BYTES), path)
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Return the tree in each line of a file.
+
+    Raises:
+        InputError: as `read_json`.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "alarms.jsonl"
+    >>> _ = path.write_text('{"step": 10}\\n{"step": 20}\\n')
+    >>> read_json_lines(path)
+    [{'step': 10}, {'step': 20}]
+    """
+    return [_parsed(line, path) for line in read_bounded(path, MAXIMUM_JSON_BYTES).splitlines()]
+
+
+def _parsed(data: bytes, path: Path) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
             raise ValueError(f"a key stands twice in {[key for key, _ in pairs]}")
         return dict(pairs)
 
     try:
-        return json.loads(read_bounded(path, MAXIMUM_JSON_BYTES).decode("utf-8"), object_pairs_hook=once)
-    except InputError:
-        raise
+        return json.loads(data.decode("utf-8"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}). Remedy: copy it again, or make it anew.") from error
 

@@ -23,12 +23,15 @@ from hypothesis import strategies as st
 from fuzz import mutations, wholes
 from fuzz.guard import read_or_refuse
 from softscribe import cli
+from softscribe.cli.runs import seeds_of
 from softscribe.corpora.manifest import read_manifest
 from softscribe.models import load_model
+from softscribe.report import curve_points
 from softscribe.scores import PerformedNotes, Score, read_performed_notes, read_score
 from softscribe.sound import HcqtSettings, audio_duration_seconds, read_audio
 from softscribe.training import TrainSettings
 from softscribe.training.checkpoints import read_checkpoint
+from softscribe.training.health_check import read_alarms
 from softscribe.transcription import Transcriber
 
 GIVEN = os.environ.get("FUZZ_EXAMPLES")
@@ -94,6 +97,20 @@ def check_settings(read: TrainSettings) -> None:
     assert "/root" not in json.dumps(read.model)
 
 
+def check_alarms(alarms: list) -> None:
+    assert all(isinstance(alarm["step"], int) for alarm in alarms)
+
+
+def check_curves(curves: dict) -> None:
+    for steps, values in curves.values():
+        assert len(steps) == len(values)
+        assert min(steps) >= 1
+
+
+def check_seeds(seeds: list) -> None:
+    assert all(type(seed) is int and seed >= 0 for seed in seeds)
+
+
 def sheet_music(**options: str) -> Callable[[Path], Score]:
     def read(path: Path) -> Score:
         with warnings.catch_warnings():
@@ -146,7 +163,7 @@ def framed(whole: bytes, prefix: int) -> st.SearchStrategy[bytes]:
     return short.map(framed_again) | mutations.damaged(whole)
 
 
-SOUNDS = ("WAV", "FLAC", "OGG", "MP3", "AIFF", "CAF")
+SOUNDS = ("WAV", "FLAC", "OGG", "OPUS", "MP3", "AIFF", "CAF")
 CASES: dict[str, Case] = {
     "midi": Case("a.mid", mutations.damaged(wholes.midi()), score_and_performance, check_notes),
     "musicxml": Case("a.musicxml", text(wholes.musicxml()), sheet_music(), check_notes),
@@ -169,6 +186,9 @@ CASES: dict[str, Case] = {
         lambda path: cli.read_run(path.parent),
         check_settings,
     ),
+    "alarms": Case("alarms.jsonl", text(wholes.ALARMS), read_alarms, check_alarms),
+    "curves": Case("metrics.csv", text(wholes.CURVES), curve_points, check_curves),
+    "seeds": Case("seeds.json", text(wholes.SEEDS), lambda path: seeds_of(path.parent), check_seeds),
 }
 
 
@@ -203,6 +223,9 @@ WHOLES = {
     "manifest.csv": wholes.MANIFEST,
     "last.ckpt": wholes.checkpoint(),
     "config.yaml": wholes.run_config_yaml(),
+    "alarms.jsonl": wholes.ALARMS,
+    "metrics.csv": wholes.CURVES,
+    "seeds.json": wholes.SEEDS,
     **{f"a.{suffix.lower()}": wholes.sound(suffix) for suffix in SOUNDS},
 }
 

@@ -14,12 +14,16 @@ import soundfile
 from fuzz import wholes
 from fuzz.guard import read_or_refuse, refused, saved
 from softscribe import cli
+from softscribe.cli.runs import seeds_of
 from softscribe.corpora.folder import read_folder_corpus
 from softscribe.corpora.manifest import read_manifest
+from softscribe.corpora.opening import open_store
 from softscribe.models import load_model
+from softscribe.report import curve_points
 from softscribe.scores import read_performed_notes, read_score
 from softscribe.sound import audio_duration_seconds, read_audio
 from softscribe.training.checkpoints import read_checkpoint
+from softscribe.training.health_check import read_alarms
 
 pytestmark = pytest.mark.usefixtures("without_shape_types", "nothing_runs")
 
@@ -69,6 +73,14 @@ def test_what_is_no_file_is_refused_and_does_not_block(tmp_path: Path) -> None:
         ):
             (place / name).symlink_to(target)
             refused(read, place / name)
+        for name, read in (
+            ("alarms.jsonl", read_alarms),
+            ("metrics.csv", curve_points),
+            ("seeds.json", lambda path: seeds_of(path.parent)),
+        ):
+            (place / name).symlink_to(target)
+            if (place / name).exists():  # a link that leads nowhere is none of these yet
+                refused(read, place / name)
 
 
 def test_names_in_the_index_of_a_store_cannot_leave_it(tmp_path: Path) -> None:
@@ -76,6 +88,7 @@ def test_names_in_the_index_of_a_store_cannot_leave_it(tmp_path: Path) -> None:
     for names in (["../song"], ["/etc/passwd"], ["a/b"], [".hidden"], ["song\0"], "song", {"song": 1}, [["song"]], 7):
         saved(store.directory / "corpus.json", json.dumps({"recordings": names}))
         refused(lambda _: store.recordings(), store.directory / "corpus.json")
+        refused(lambda _: open_store(store.directory), store.directory / "corpus.json")
 
 
 def test_links_in_a_corpus_are_followed_for_reading_and_never_written_through(tmp_path: Path) -> None:

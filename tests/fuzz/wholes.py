@@ -101,6 +101,11 @@ KERN = b"""**kern\t**kern
 
 SCORE_CSV = b"onset_quarters,duration_quarters,pitch,part\n0.0,1.5,60,0\n1.5,0.5,64,1\n2,2,67,1\n4.0,0.0,,\n"
 PERFORMED_CSV = b"onset_seconds,offset_seconds,pitch,score_onset_quarters\n0.5,1.25,60,0\n1.25,2,64,1.5\n2,2.5,67,\n"
+ALARMS = b"""{"step": 40, "name": "collapse", "evidence": "largest share .6, limit .5", "remedy": "loss=sdtw", "action": ""}
+{"step": 90, "name": "blur", "evidence": "spread 80 frames", "remedy": "loss.gamma=1", "action": "relief 1 of 3"}
+"""
+CURVES = b"step,train/loss,validation/cost\n9,14.5,\n19,12.25,\n24,,1.5e1\n"
+SEEDS = b'{"seeds": [0, 1, 20], "frame_f_measure": {"mean": 0.5, "deviation": 0.01}}'
 MUSICNET_CSV = (
     b"start_time,end_time,instrument,note,start_beat,end_beat,note_value\n44100,88200,1,60,0.0,1.5,Quarter\n88200,99000,2,64,1.5,1,Half\n"
 )
@@ -118,7 +123,8 @@ def sound(suffix: str, seconds: float = 1.3) -> bytes:
     """A tone in a file of that kind."""
     samples = 0.3 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * RATE)) / RATE)
     data = io.BytesIO()
-    soundfile.write(data, np.stack([samples, samples], 1), RATE, format=suffix)
+    container, codec = ("OGG", "OPUS") if suffix == "OPUS" else (suffix, None)
+    soundfile.write(data, np.stack([samples, samples], 1), RATE, format=container, subtype=codec)
     return data.getvalue()
 
 

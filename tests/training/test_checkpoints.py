@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Callable
@@ -106,6 +107,38 @@ def test_writing_fails(demanding: TrainSettings, uninterrupted: Path, tmp_path: 
     assert not differences(uninterrupted, tmp_path / "run")
 
 
+def limit_files_after_a_checkpoint() -> None:
+    """Called in the run's process: once last.ckpt is written for the `DISTURBED_WRITE`-th time no file may grow beyond 16 kB."""
+    move = Path.replace
+    count = 0
+
+    def moving(path: Path, target: Path) -> Path:
+        nonlocal count
+        moved = move(path, target)
+        count += target.name == LAST
+        if count == DISTURBED_WRITE:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
+        return moved
+
+    Path.replace = moving  # type: ignore[method-assign]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("logger", [{}, {"tensorboard": True}], ids=["metrics.csv", "TensorBoard"])
+def test_the_disk_is_full(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, logger: dict[str, bool]) -> None:
+    settings = replace(demanding, logger=logger)
+    run = start(settings, tmp_path / "run", patches=limit_files_after_a_checkpoint)
+    assert run.status() == 1, run.output
+    assert "Traceback" not in run.output
+    (complaint,) = [line for line in run.output.splitlines() if line.startswith("softscribe train:")]
+    assert "free disk space" in complaint
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [BEST, LAST], "no half is left behind"
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / BEST)["global_step"] == 3
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == 3
+    train(settings, tmp_path / "run", resume=True)
+    assert not differences(uninterrupted, tmp_path / "run")
+
+
 def lose(key: str) -> Callable[[dict], None]:
     return lambda checkpoint: checkpoint.pop(key)
 
@@ -114,8 +147,38 @@ def widen(checkpoint: dict) -> None:
     checkpoint["state_dict"]["model.linear.bias"] = torch.zeros(72)
 
 
+def uncount(checkpoint: dict) -> None:
+    checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] = "text"
+
+
+def spoil(checkpoint: dict) -> None:
+    checkpoint["state_dict"]["model.linear.bias"][3] = torch.nan
+
+
+def forget_the_best(checkpoint: dict) -> None:
+    next(state for state in checkpoint["callbacks"].values() if "best_k_models" in state).pop("best_k_models")
+
+
+def misplace_the_best(checkpoint: dict) -> None:
+    next(state for state in checkpoint["callbacks"].values() if "best_k_models" in state)["best_k_models"] = {"best.ckpt": None}
+
+
+def lose_moments(checkpoint: dict) -> None:
+    checkpoint["optimizer_states"][0]["state"] = []
+
+
 @pytest.mark.parametrize(
-    ("change", "named"), [(lose("loops"), "loops missing"), (lose("bad_steps"), "bad_steps"), (widen, "another model")]
+    ("change", "named"),
+    [
+        (lose("loops"), "loops missing"),
+        (lose("bad_steps"), "bad_steps"),
+        (widen, "another model"),
+        (uncount, "loops count no steps"),
+        (spoil, "weights that are NaN"),
+        (forget_the_best, "KeyError: 'best_k_models'"),
+        (misplace_the_best, "AttributeError"),
+        (lose_moments, "AttributeError"),
+    ],
 )
 def test_a_checkpoint_that_no_run_can_go_on_from_is_named(
     demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, change: Callable[[dict], None], named: str

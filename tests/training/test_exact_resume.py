@@ -1,18 +1,25 @@
 """A run that is stopped anywhere and resumed ends with the bits of the run that was not."""
 
+import gc
 import json
+import os
+import signal
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
+from lightning.pytorch.callbacks import Callback
 
 from interrupted_runs import Stop, differences, start, stopped, traces, train_with_stops
 from softscribe.cli import main
 from softscribe.cli.runs import run_one, run_seeds
 from softscribe.report import curve_points
-from softscribe.training import TrainSettings, train
-from softscribe.training.checkpoints import BEST, LAST, read_checkpoint
+from softscribe.training import RunInterruptedError, TrainSettings, train
+from softscribe.training.checkpoints import BEST, LAST, STOP_SIGNALS, read_checkpoint
 from softscribe.training.module import OptimizerSettings
 
 STEPS = 12
@@ -94,12 +101,43 @@ def test_what_stopped_early_stays_so(demanding: TrainSettings, tmp_path: Path) -
     assert not differences(tmp_path / "whole", tmp_path / "run")
 
 
-def test_ctrl_c_while_the_model_is_written_tells_how_to_go_on(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
-    run = start(demanding, tmp_path / "run", stop=Stop("SIGINT", "model"))
-    assert run.status() == 130, run.output
-    assert f"resume={tmp_path / 'run'}" in run.output
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", -signal.SIGTERM)])
+def test_a_signal_while_the_model_is_written_ends_at_once(
+    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, name: str, status: int
+) -> None:
+    """Ctrl-C tells how to go on."""
+    run = start(demanding, tmp_path / "run", stop=Stop(name, "model"))
+    assert run.status() == status, run.output
+    assert (f"resume={tmp_path / 'run'}" in run.output) == (name == "SIGINT")
     assert start(None, tmp_path / "run").status() == 0
     assert not differences(uninterrupted, tmp_path / "run")
+
+
+class AtTheEnd(Callback):
+    """Does something when the last step is done."""
+
+    def __init__(self, what: Callable[[pl.Trainer], None]) -> None:
+        self.what = what
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.what(trainer)
+
+
+def test_a_signal_after_the_last_step_is_not_lost(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunInterruptedError, match="SIGTERM"):
+        train(demanding, tmp_path / "run", callbacks=[AtTheEnd(lambda _: os.kill(os.getpid(), signal.SIGTERM))])
+    train(demanding, tmp_path / "run", resume=True)
+    assert not differences(uninterrupted, tmp_path / "run")
+
+
+def test_a_training_gives_signals_back_and_is_forgotten(demanding: TrainSettings, tmp_path: Path) -> None:
+    """Else SIGTERM would be swallowed ever after, and one training after another (several seeds) would fill the memory."""
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    trainers: list[weakref.ref] = []
+    train(demanding, tmp_path / "run", callbacks=[AtTheEnd(lambda trainer: trainers.append(weakref.ref(trainer)))])
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+    gc.collect()
+    assert [trainer() for trainer in trainers] == [None]
 
 
 def test_interrupted_seeds_go_on(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

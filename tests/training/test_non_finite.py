@@ -86,7 +86,16 @@ def test_a_bad_melody_is_left_out_and_named(
     assert checkpoint["global_step"] == 6, "steps that are left out count"
     lines = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
     assert len(lines) == 2, "the melody is drawn once per pass"
-    assert all(f": {kind} not finite" in line and "melody1" in line and "melody0" not in line for line in lines)
+    [store] = Path(few_steps.store).iterdir()
+    named = f"{kind} not finite, so the step was left out. Its segments: melody1 0000 ({store / 'melody1.npy'})."
+    assert all(line.endswith(named) for line in lines)
+
+
+def test_bad_steps_that_good_ones_interrupt_stop_no_run(few_steps: TrainSettings, tmp_path: Path, poison: Callable) -> None:
+    """Six of eighteen, never three in a row."""
+    poison("loss", float("nan"))
+    train(replace(few_steps, trainer=replace(few_steps.trainer, steps=18)), tmp_path / "run")
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == 18
 
 
 def test_in_a_step_of_two_batches_the_bad_one_alone_is_named(

@@ -25,6 +25,7 @@ from softscribe.sound import HcqtSettings
 from softscribe.training import TrainSettings, train
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.module import TranscriptionModule
+from softscribe.training.non_finite import BAD_STEPS_UNTIL_STOP
 from softscribe.training.segments import Batch
 
 ROOT = Path(__file__).parents[2]
@@ -199,12 +200,12 @@ def test_two_processes_fail_together(together: TrainSettings, tmp_path: Path) ->
         assert "Traceback" not in run.output
 
 
-def poison_the_first_tasks_batches() -> None:
+def poison_the_first_tasks_batches(first: int, last: int) -> None:
     """Called in a task's process."""
     training_step = TranscriptionModule.training_step
 
     def poisoned(module: TranscriptionModule, batch: Batch, batch_idx: int) -> Tensor:
-        if module.global_rank == 0 and batch_idx == 1:
+        if module.global_rank == 0 and first <= batch_idx <= last:
             batch = batch._replace(features=batch.features * float("nan"))
         return training_step(module, batch, batch_idx)
 
@@ -213,10 +214,21 @@ def poison_the_first_tasks_batches() -> None:
 
 @pytest.mark.slow
 def test_a_process_accuses_no_files_of_its_own_of_what_another_read(together: TrainSettings, tmp_path: Path) -> None:
-    runs = start_two(together, tmp_path / "run", patches=poison_the_first_tasks_batches)
+    runs = start_two(together, tmp_path / "run", patches=partial(poison_the_first_tasks_batches, 1, 1))
     assert [run.status() for run in runs] == [0, 0], [run.output for run in runs]
     assert ["features not finite, so the step was left out" in run.output for run in runs] == [True, False]
     assert "not finite" not in runs[1].output
+
+
+@pytest.mark.slow
+def test_a_row_of_bad_steps_stops_all_processes(together: TrainSettings, tmp_path: Path) -> None:
+    """The one that read the bad batches keeps them and names them; the other one says where to look."""
+    runs = start_two(together, tmp_path / "run", patches=partial(poison_the_first_tasks_batches, 0, BAD_STEPS_UNTIL_STOP))
+    assert [run.status() for run in runs] == [1, 1], [run.output for run in runs]
+    name = f"not-finite-step-{BAD_STEPS_UNTIL_STOP - 1:06d}-process-0.safetensors"
+    assert f"{BAD_STEPS_UNTIL_STOP}th in a row; its batches are kept in {tmp_path / 'run' / name}" in runs[0].output
+    assert f"{BAD_STEPS_UNTIL_STOP}th bad step in a row. Remedy: see another process's message." in runs[1].output
+    assert [path.name for path in (tmp_path / "run").glob("*.safetensors")] == [name]
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ from softscribe.corpora.recordings import SPLITS
 from softscribe.corpora.rendering import render
 from softscribe.corpora.soundfont import SoundFont, installed_soundfont
 from softscribe.errors import InputError
-from softscribe.files import replacing
+from softscribe.files import read_json, replacing
 from softscribe.scores import read_score, write_performed_notes_csv, write_score_csv
 
 SAMPLE_RATE = 22050
@@ -225,8 +225,8 @@ def _complete_record(directory: Path, piece: Piece, expected_hash: str) -> dict[
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = read_json(path)
+    except InputError:
         return {}  # what cannot be read is written anew
     return content if isinstance(content, dict) else {}
 

@@ -1,10 +1,10 @@
 """Finding the feature store that belongs to a folder somebody names."""
 
-import json
 from pathlib import Path
 
-from softscribe.corpora.store import FeatureStore
-from softscribe.errors import InputError
+from softscribe.corpora.store import FeatureStore, prepared_names
+from softscribe.errors import InputError, concerning
+from softscribe.files import read_json
 from softscribe.sound import HcqtSettings
 
 
@@ -30,8 +30,9 @@ def _settings_folders(folder: Path) -> list[Path]:
 
 
 def _settings(folder: Path) -> HcqtSettings:
-    try:
-        name = json.loads((folder / "corpus.json").read_text())["recordings"][0]
-        return HcqtSettings.from_dict(json.loads((folder / f"{name}.json").read_text())["settings"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder}: its settings cannot be read ({error}). Remedy: run `softscribe prepare` again.") from error
+    path = folder / f"{prepared_names(folder)[0]}.json"
+    sidecar = read_json(path)
+    if not isinstance(sidecar, dict) or not isinstance(sidecar.get("settings"), dict):
+        raise InputError(f"{path}: states no settings. Remedy: run `softscribe prepare` again.")
+    with concerning(path):
+        return HcqtSettings.from_dict(sidecar["settings"])

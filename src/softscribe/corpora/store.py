@@ -124,15 +124,7 @@ class FeatureStore:
         Raises:
             InputError: nothing is prepared for these settings, or a file of the store is missing or damaged.
         """
-        index = self.directory / _INDEX
-        try:
-            names = read_json(index)["recordings"]
-        except (InputError, KeyError, TypeError):
-            names = None
-        # A name that is no file name could lead out of the store.
-        if not isinstance(names, list) or not names or any(not isinstance(name, str) or safe_name(name) != name for name in names):
-            raise InputError(f"{index}: no corpus is prepared for these features. Remedy: run `softscribe prepare` with the same settings.")
-        return [self._read(name) for name in names]
+        return [self._read(name) for name in prepared_names(self.directory)]
 
     def _path(self, name: str, suffix: str) -> Path:
         return self.directory / f"{name}{suffix}"
@@ -181,6 +173,23 @@ class FeatureStore:
             return sidecar if intact and _states_duration(sidecar) else None
         except (InputError, KeyError, AttributeError):
             return None
+
+
+def prepared_names(directory: Path) -> list[str]:
+    """Return the names of the recordings prepared in the folder of a store that holds one kind of features.
+
+    Raises:
+        InputError: there are none.
+    """
+    index = directory / _INDEX
+    try:
+        names = read_json(index)["recordings"]
+    except (InputError, KeyError, TypeError):
+        names = None
+    # A name that is no file name could lead out of the store.
+    if not isinstance(names, list) or not names or any(not isinstance(name, str) or safe_name(name) != name for name in names):
+        raise InputError(f"{index}: no corpus is prepared for these features. Remedy: run `softscribe prepare` with the same settings.")
+    return names
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """Reading a run's metrics.csv: one row for each step at which something was logged."""
 
 import csv
+import io
 from pathlib import Path
 
 from softscribe.errors import InputError
+from softscribe.files import read_bounded
 
+MAXIMUM_BYTES = 200_000_000
 MOST_DIGITS = 15
 """Of a step: what float64 holds exactly."""
 
@@ -42,8 +45,8 @@ def read_curves(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        text = read_bounded(path, MAXIMUM_BYTES).decode("utf-8")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except (csv.Error, UnicodeDecodeError) as error:
         raise _not_curves(path, str(error)) from error
     for row in rows:

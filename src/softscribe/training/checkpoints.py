@@ -3,7 +3,8 @@
 import io
 import signal
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -35,6 +36,20 @@ class RunInterruptedError(Exception):
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name}")
         self.signal_number = signal_number
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Leave the handlers of `STOP_SIGNALS` as they were before the block: a training puts its own in their place (`LastCheckpoint`).
+
+    Lightning gives them back before its last hooks, so that no hook of a callback comes at the right moment.
+    """
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -85,9 +100,20 @@ def check_resumable(checkpoint: Mapping[str, Any], weights: Mapping[str, torch.T
     """Raise InputError unless a run of a model with such `weights` can go on from a checkpoint."""
     if missing := [key for key in NEEDED_TO_RESUME if key not in checkpoint]:
         raise InputError(f"{', '.join(missing)} missing, so no run can go on from it. Remedy: resume from another run.")
+    if not _counts(checkpoint["loops"]):
+        raise InputError("its loops count no steps, so no run can go on from it. Remedy: resume from another run.")
+    if not all(bool(tensor.isfinite().all()) for tensor in checkpoint["state_dict"].values()):
+        raise InputError("weights that are NaN or infinite. Remedy: train anew with a lower learning rate.")
     shapes, expected = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in (checkpoint["state_dict"], weights))
     if shapes != expected:
         raise InputError("the weights are those of another model. Remedy: undo the changes in the run's config.yaml.")
+
+
+def _counts(loops: Any) -> bool:
+    """Whether Lightning's loops hold whole numbers and nothing else: it would find out when it adds to them."""
+    if isinstance(loops, Mapping):
+        return all(map(_counts, loops.values()))
+    return isinstance(loops, int)
 
 
 def settings_since(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
@@ -135,8 +161,9 @@ class BestCheckpoint(ModelCheckpoint):
         def here(path: str) -> str:
             return str(Path(str(self.dirpath)) / Path(path).name) if path else path
 
-        paths = {name: here(path) for name, path in state_dict.items() if name.endswith("_path")}
-        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        # Names and numbers are asked for here, since Lightning misses them only when it saves next.
+        paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {here(path): cost.reshape(()) for path, cost in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
 
 
@@ -147,7 +174,8 @@ class LastCheckpoint(Checkpoint):
     every `interval_steps`, and after every validation. At a step that is validated it waits for the validation, so that what
     the validation decided (the best checkpoint, early stopping, a lower learning rate) is in it: a run that is killed in between goes
     back before the step and repeats both. A second Ctrl-C ends the run at once. With several processes all of them stop at the same
-    step, whichever got the signal.
+    step, whichever got the signal. Who trains gives the signals back (`signals_kept`), and looks at `noted_signal`: one may have come
+    after the last step.
 
     Args:
         folder: where it lies.
@@ -156,6 +184,7 @@ class LastCheckpoint(Checkpoint):
 
     Attributes:
         noted_signal: the last of `STOP_SIGNALS` that this process got, 0 for none.
+        began: the training has begun, so that all that it goes on from was in order.
     """
 
     def __init__(self, folder: Path, interval_steps: int, settings: Mapping[str, Any]) -> None:
@@ -163,11 +192,12 @@ class LastCheckpoint(Checkpoint):
         self.settings = settings
         self.interval_steps = interval_steps
         self.noted_signal = 0
-        self._previous_handlers: dict[int, Any] = {}
+        self.began = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.began = True
         for number in STOP_SIGNALS:
-            self._previous_handlers[number] = signal.signal(number, self._note)
+            signal.signal(number, self._note)
         if trainer.received_sigterm:  # before the handlers above stood; Lightning would end with status 0
             self.noted_signal = signal.SIGTERM
         stop = self._stop_signal(trainer)
@@ -187,13 +217,7 @@ class LastCheckpoint(Checkpoint):
         self._save(trainer, self._stop_signal(trainer))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save(trainer, stop=0)  # too late to stop: what is left is to write the model
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._restore_handlers()
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._restore_handlers()
+        self._save(trainer, stop=0)  # Lightning is done with training, and has hooks to call
 
     def state_dict(self) -> dict[str, Any]:
         return {"settings": dict(self.settings)}
@@ -211,11 +235,6 @@ class LastCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.path)
         if stop:
             raise RunInterruptedError(stop)
-
-    def _restore_handlers(self) -> None:
-        for number, handler in self._previous_handlers.items():
-            signal.signal(number, handler)
-        self._previous_handlers = {}
 
 
 class LastingEarlyStopping(EarlyStopping):

@@ -104,9 +104,10 @@ class SegmentDataModule(pl.LightningDataModule):
         )
 
     def segment_names(self, batch: Batch, split: str = "train") -> list[str]:
-        """Return the names of the segments of a batch, for messages."""
+        """Return the names and files of the segments of a batch, for messages."""
         dataset = self.training_set if split == "train" else self.validation_set
-        return [dataset.segments[number].name for number in batch.numbers.tolist()]
+        segments = [dataset.segments[number] for number in batch.numbers.tolist()]
+        return [f"{segment.name} ({segment.prepared.features_path})" for segment in segments]
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:

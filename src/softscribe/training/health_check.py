@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 from softscribe.alignment import bce_cost
 from softscribe.errors import InputError, concerning
-from softscribe.files import replacing
+from softscribe.files import read_json_lines, replacing
 from softscribe.health import BEYOND_GOING_BACK, Alarm, HealthMonitor, estimate_time_shift, health_numbers, onset_strength, rises
 from softscribe.models import CONTEXT_FRAMES
 from softscribe.sound import HcqtSettings
@@ -158,7 +158,7 @@ class HealthCheck(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.monitor.load_state_dict(state_dict["monitor"])
-        self.actions = list(state_dict["actions"])
+        self.actions = [int(step) for step in state_dict["actions"]]
         self.healthy_weights = state_dict["healthy_weights"]
 
 
@@ -189,11 +189,7 @@ def read_alarms(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    remedy = "Remedy: move the file away; the run goes on with a new one."
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
-        raise InputError(f"{path}: not the alarms of a run ({error}). {remedy}") from error
+    lines = read_json_lines(path)
     if not all(isinstance(line, dict) and isinstance(line.get("step"), int) for line in lines):
-        raise InputError(f"{path}: not the alarms of a run. {remedy}")
+        raise InputError(f"{path}: not the alarms of a run. Remedy: move the file away; the run goes on with a new one.")
     return lines

@@ -39,6 +39,7 @@ from softscribe.training.checkpoints import (
     check_resumable,
     read_checkpoint,
     settings_since,
+    signals_kept,
 )
 from softscribe.training.curves import CurvesLogger, StepCurves
 from softscribe.training.data_module import SegmentDataModule
@@ -52,6 +53,7 @@ from softscribe.training.progress import StepProgress
 from softscribe.training.settings import TrainSettings
 
 CURVES_INTERVAL_STEPS = 10
+RESTORING_ERRORS = (LookupError, TypeError, ValueError, AttributeError, RuntimeError)
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 LIGHTNING_WARNINGS = (
@@ -125,6 +127,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         raise
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise InputError(f"trainer: {error} Remedy: see configs/trainer/.") from error
+    keeper = next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model: {settings.model['name']}, {parameters:,} parameters, {_reach(model, features)}")
     if trainer.strategy.root_device.type == "cuda" and not gpu_is_usable():
@@ -132,10 +135,12 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
     if trainer.is_global_zero:
         write_environment(folder)
     try:
-        with warnings.catch_warnings(), _full_disks_told_once():
+        with warnings.catch_warnings(), _full_disks_told_once(), signals_kept():
             for message in LIGHTNING_WARNINGS:
                 warnings.filterwarnings("ignore", message)
             trainer.fit(module, data, ckpt_path=last if resume else None)
+        if keeper.noted_signal:  # after the last step
+            raise RunInterruptedError(keeper.noted_signal)
     except BaseException as error:
         # The report of a run that broke down is wanted most; if it cannot be written either, the first error is the one to tell.
         if trainer.is_global_zero:
@@ -145,9 +150,14 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             raise RunInterruptedError(signal.SIGINT) from error
         # A cluster signals every process of a job: workers die of it before the run has stopped in its own time.
-        noted = next(callback.noted_signal for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
-        if noted and isinstance(error, Exception) and not isinstance(error, RunInterruptedError):
-            raise RunInterruptedError(noted) from error
+        if keeper.noted_signal and isinstance(error, Exception) and not isinstance(error, RunInterruptedError):
+            raise RunInterruptedError(keeper.noted_signal) from error
+        # Lightning looks at what it restores while it does so.
+        restoring = resume and not keeper.began and not isinstance(error, (InputError, torch.OutOfMemoryError))
+        if restoring and isinstance(error, RESTORING_ERRORS):
+            raise InputError(
+                f"{last}: no run can go on from it ({type(error).__name__}: {error}). Remedy: resume from another run."
+            ) from error
         if trainer.world_size > 1 and isinstance(error, RuntimeError) and re.search("gloo|NCCL", str(error)):
             raise InputError(
                 f"process {trainer.global_rank} lost the others: one of them has ended, and its own message says why. "
