@@ -163,8 +163,16 @@ def misplace_the_best(checkpoint: dict) -> None:
     next(state for state in checkpoint["callbacks"].values() if "best_k_models" in state)["best_k_models"] = {"best.ckpt": None}
 
 
-def lose_moments(checkpoint: dict) -> None:
-    checkpoint["optimizer_states"][0]["state"] = []
+def lose_a_moment(checkpoint: dict) -> None:
+    del checkpoint["optimizer_states"][0]["state"][0]["exp_avg"]
+
+
+def confuse_the_rate(checkpoint: dict) -> None:
+    checkpoint["lr_schedulers"][0]["last_epoch"] = "text"
+
+
+def spoil_a_moment(checkpoint: dict) -> None:
+    checkpoint["optimizer_states"][0]["state"][0]["exp_avg"][0] = torch.inf
 
 
 @pytest.mark.parametrize(
@@ -174,10 +182,12 @@ def lose_moments(checkpoint: dict) -> None:
         (lose("bad_steps"), "bad_steps"),
         (widen, "another model"),
         (uncount, "loops count no steps"),
-        (spoil, "weights that are NaN"),
+        (spoil, "weights that are, or would become, NaN"),
         (forget_the_best, "KeyError: 'best_k_models'"),
         (misplace_the_best, "AttributeError"),
-        (lose_moments, "AttributeError"),
+        (lose_a_moment, "its optimizer cannot go on .KeyError: 'exp_avg'"),
+        (confuse_the_rate, "its optimizer cannot go on .TypeError"),
+        (spoil_a_moment, "would become, NaN"),
     ],
 )
 def test_a_checkpoint_that_no_run_can_go_on_from_is_named(

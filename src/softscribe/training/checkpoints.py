@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent, and how a run stops when it is told to."""
 
+import copy
 import io
 import signal
 import zipfile
@@ -96,17 +97,35 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def check_resumable(checkpoint: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
-    """Raise InputError unless a run of a model with such `weights` can go on from a checkpoint."""
+def check_resumable(checkpoint: Mapping[str, Any], module: TranscriptionModule) -> None:
+    """Raise InputError unless a run of `module` can go on from a checkpoint: its optimizer takes one step of a copy on trial."""
     if missing := [key for key in NEEDED_TO_RESUME if key not in checkpoint]:
         raise InputError(f"{', '.join(missing)} missing, so no run can go on from it. Remedy: resume from another run.")
-    if not _counts(checkpoint["loops"]):
+    if not _counts({key: checkpoint[key] for key in ("loops", "bad_steps")}):
         raise InputError("its loops count no steps, so no run can go on from it. Remedy: resume from another run.")
-    if not all(bool(tensor.isfinite().all()) for tensor in checkpoint["state_dict"].values()):
-        raise InputError("weights that are NaN or infinite. Remedy: train anew with a lower learning rate.")
-    shapes, expected = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in (checkpoint["state_dict"], weights))
+    weights = (checkpoint["state_dict"], module.state_dict())
+    shapes, expected = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in weights)
     if shapes != expected:
         raise InputError("the weights are those of another model. Remedy: undo the changes in the run's config.yaml.")
+    trial = copy.deepcopy(module)
+    configured: Any = trial.configure_optimizers()
+    optimizer, rate = (
+        (configured["optimizer"], configured["lr_scheduler"]["scheduler"]) if isinstance(configured, dict) else (configured, None)
+    )
+    try:
+        trial.load_state_dict(checkpoint["state_dict"])
+        optimizer.load_state_dict(checkpoint["optimizer_states"][0])
+        for parameter in trial.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        if scheduled:
+            rate = configured["lr_scheduler"]["scheduler"]
+            rate.load_state_dict(checkpoint["lr_schedulers"][0])
+            rate.step()
+    except Exception as error:  # torch looks at nothing before it counts on it
+        raise InputError(f"its optimizer cannot go on ({type(error).__name__}: {error}). Remedy: resume from another run.") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in trial.state_dict().values()):
+        raise InputError("weights that are, or would become, NaN or infinite. Remedy: train anew with a lower learning rate.")
 
 
 def _counts(loops: Any) -> bool:

@@ -115,7 +115,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         )
     if resume:
         with concerning(last):
-            check_resumable(checkpoint, module.state_dict())
+            check_resumable(checkpoint, module)
         if changed := settings_since(checkpoint, asdict(settings)):
             print(f"config.yaml was changed since step {first_step}: {'; '.join(changed)}. From here on the run is not the one that began.")
     aligns = isinstance(module.loss, SdtwLoss)
