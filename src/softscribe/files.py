@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from softscribe.errors import InputError
 
 MAXIMUM_JSON_BYTES = 10_000_000
 MAXIMUM_ARRAYS_BYTES = 1_000_000_000
+ARRAY_HEADER = re.compile(rb"\{'descr': '[<>|=][a-zA-Z]\d*', 'fortran_order': (?:True|False), 'shape': \([\d, ]*\), \} *\n")
 
 
 @contextmanager
@@ -169,10 +171,27 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _array(data: bytes) -> np.ndarray:
     stream = io.BytesIO(data)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError("not the array format 1.0")
-    shape, by_columns, kind = np.lib.format.read_array_header_1_0(stream)
+    shape, by_columns, kind = array_header(stream)
     start = stream.tell()
     if kind.hasobject or math.prod(shape) * kind.itemsize != len(data) - start:
         raise ValueError(f"an array of shape {shape} and type {kind} in {len(data) - start} bytes")
     return np.frombuffer(data, kind, offset=start).reshape(shape, order="F" if by_columns else "C")
+
+
+def array_header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, order (true: by columns) and type from the header of a NPY file, and leave `file` at its first value.
+
+    NumPy evaluates a header as an expression of Python, and a header made for it can bring down the interpreter's parser: only
+    what `numpy.save` writes reaches it.
+
+    Raises:
+        ValueError: it is no such header.
+    """
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("not the array format 1.0")
+    begin = file.tell()
+    size = int.from_bytes(file.read(2), "little")
+    if not ARRAY_HEADER.fullmatch(file.read(size)):
+        raise ValueError("not a header as numpy.save writes it")
+    file.seek(begin)
+    return np.lib.format.read_array_header_1_0(file)

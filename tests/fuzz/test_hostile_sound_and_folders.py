@@ -83,6 +83,16 @@ def test_what_is_no_file_is_refused_and_does_not_block(tmp_path: Path) -> None:
                 refused(read, place / name)
 
 
+def test_headers_of_arrays_do_not_reach_the_interpreter(tmp_path: Path) -> None:
+    """A thousand signs in a row: Python's parser gives up with a MemoryError."""
+    store = wholes.save_store(tmp_path)
+    header = b"{'descr': '<f2', 'fortran_order': " + b"-" * 9000 + b"1, 'shape': (), }\n"
+    poison = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    with pytest.raises(MemoryError):
+        np.load(saved(tmp_path / "poison.npy", poison))
+    refused(lambda _: store.recordings()[0].features, saved(store.directory / "song.npy", poison))
+
+
 def test_names_in_the_index_of_a_store_cannot_leave_it(tmp_path: Path) -> None:
     store = wholes.save_store(tmp_path)
     for names in (["../song"], ["/etc/passwd"], ["a/b"], [".hidden"], ["song\0"], "song", {"song": 1}, [["song"]], 7):

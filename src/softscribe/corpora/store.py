@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from softscribe.corpora.recordings import Recording, Segment, safe_name
 from softscribe.errors import InputError
-from softscribe.files import read_arrays, read_json, replacing
+from softscribe.files import array_header, read_arrays, read_json, replacing
 from softscribe.scores.notes import PerformedNotes, Score
 from softscribe.sound import HcqtSettings, estimate_tuning_semitones, hcqt, read_audio
 
@@ -224,7 +224,11 @@ def _check_segments(recording: Recording, duration_seconds: float) -> None:
 
 
 def _open_features(path: Path) -> np.memmap:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. Remedy: run `softscribe prepare` again.")
     try:
+        with path.open("rb") as file:
+            array_header(file)
         features = np.load(path, mmap_mode="r", allow_pickle=False)
     # A damaged header ends in ValueError, SyntaxError, TokenError, OverflowError and more.
     except Exception as error:

@@ -109,9 +109,8 @@ def check_resumable(checkpoint: Mapping[str, Any], module: TranscriptionModule) 
         raise InputError("the weights are those of another model. Remedy: undo the changes in the run's config.yaml.")
     trial = copy.deepcopy(module)
     configured: Any = trial.configure_optimizers()
-    optimizer, rate = (
-        (configured["optimizer"], configured["lr_scheduler"]["scheduler"]) if isinstance(configured, dict) else (configured, None)
-    )
+    scheduled = isinstance(configured, dict)
+    optimizer = configured["optimizer"] if scheduled else configured
     try:
         trial.load_state_dict(checkpoint["state_dict"])
         optimizer.load_state_dict(checkpoint["optimizer_states"][0])
