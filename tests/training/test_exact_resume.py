@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 from lightning.pytorch.callbacks import Callback
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from interrupted_runs import Stop, differences, start, stopped, traces, train_with_stops
 from softscribe.cli import main
@@ -84,6 +85,22 @@ def test_stopped_moved_and_resumed(demanding: TrainSettings, uninterrupted: Path
     known, kept = (next(state for state in each["callbacks"].values() if "best_model_score" in state) for each in checkpoints)
     assert kept["best_model_score"] == known["best_model_score"]
     assert list(kept["best_k_models"]) == [str(tmp_path / "new" / "checkpoints" / BEST)]
+
+
+def test_tensorboard_shows_each_step_once(demanding: TrainSettings, tmp_path: Path) -> None:
+    """Step 10's row is written, lost with the steps after the checkpoint of step 9, and written again."""
+    settings = replace(demanding, logger={"tensorboard": True}, trainer=replace(demanding.trainer, checkpoint_interval_steps=100))
+    train(settings, tmp_path / "whole")
+    train_with_stops(settings, tmp_path / "run", [Stop("exception", "batch", 21)])
+    whole, resumed = (scalars(tmp_path / name) for name in ("whole", "run"))
+    assert [step for step, _ in whole["train/loss"]] == [9]
+    assert resumed == whole
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def test_what_stopped_early_stays_so(demanding: TrainSettings, tmp_path: Path) -> None:

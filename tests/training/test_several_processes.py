@@ -180,6 +180,19 @@ def test_two_tasks_of_slurm_stop_at_the_same_step_and_are_requeued(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_one_of_two_is_killed_and_both_are_resumed(
+    together: TrainSettings, together_uninterrupted: Path, tmp_path: Path, killed: int
+) -> None:
+    runs = start_two(together, tmp_path / "run", stop=Stop("SIGKILL", "batch", 4), stopped_task=killed)
+    assert [run.status() for run in runs] == [-signal.SIGKILL if task == killed else 1 for task in range(2)], [run.output for run in runs]
+    assert f"process {1 - killed} lost the others" in runs[1 - killed].output
+    for run in start_two(None, tmp_path / "run"):
+        assert run.status() == 0, run.output
+    assert not differences(together_uninterrupted, tmp_path / "run")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 128 + signal.SIGTERM), ("SIGINT", 130), ("SIGUSR1", -signal.SIGUSR1)])
 def test_a_signal_before_the_first_step(demanding: TrainSettings, tmp_path: Path, search_path: str, name: str, status: int) -> None:
     """Left to itself, Lightning would save here and requeue the job."""
