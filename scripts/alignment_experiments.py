@@ -13,6 +13,9 @@ from softscribe.alignment.ctc_graph import ctc_graph
 from softscribe.alignment.equivalent_targets import equivalent_targets
 from softscribe.plots.canvas import INK, WRITTEN
 
+STEPS = 121
+"""Of each training."""
+
 
 def ctc_blank() -> Figure:
     """Descent on the logits themselves, from equal ones: nothing but the loss decides."""
@@ -81,8 +84,8 @@ def training() -> Figure:
             scores[f"stretched {name}"], longest[f"stretched {name}"] = _learn(certainty, WEIGHTS[name], stretched=True)
         for name in scores:
             print(f"training, certainty {certainty}, {name}: F {scores[name][-1]:.2f}, longest {longest[name][-1]:.0f}")
-    curves(left, "F-measure of frames", "step", range(121), dict(list(scores.items())[:4]), "upper left")
-    curves(right, "frames (of 60) on the target that has most", "step", range(121), dict(list(longest.items())[:3]), None)
+    curves(left, "F-measure of frames", "step", range(STEPS), dict(list(scores.items())[:4]), "upper left")
+    curves(right, "frames (of 60) on the target that has most", "step", range(STEPS), dict(list(longest.items())[:3]), None)
     left.set(ylim=(0, 0.85))
     right.set(ylim=(0, 60))
     return figure
@@ -99,7 +102,7 @@ def _learn(certainty: float, weights: StepWeights | None, stretched: bool = Fals
     model = torch.nn.Linear(12, 12)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     scores, longest = [], []
-    for _ in range(121):
+    for _ in range(STEPS):
         logits = model(features)
         hits = ((logits > 0) & (truth > 0)).sum()
         scores.append(float(2 * hits / ((logits > 0).sum() + truth.sum())))
