@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -100,32 +99,19 @@ def test_a_disk_that_fills_up_under_tensorboard_is_told_once(
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_ends_with_the_same_bits(uninterrupted: Path, run_folder: Path) -> None:
+def test_a_signal_saves_and_says_how_to_go_on(uninterrupted: Path, run_folder: Path) -> None:
+    """As a user does it, with a network that ships; other signals and kills are tried on a tiny one."""
     process = start_elsewhere(run_folder)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    step = read_checkpoint(run_folder / "checkpoints" / LAST)["global_step"]
-    assert step > 0
+    process.terminate()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143, errors
+    assert f"softscribe train resume={run_folder}" in errors
+    assert read_checkpoint(run_folder / "checkpoints" / LAST)["global_step"] < 8
     resumed = command_line("train", f"resume={run_folder}")
     output = resumed.communicate()
     assert resumed.returncode == 0, output
     assert same(weights(uninterrupted), weights(run_folder))
     assert read_curves(uninterrupted / "metrics.csv")[-1] == read_curves(run_folder / "metrics.csv")[-1]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_says_how_to_go_on(uninterrupted: Path, run_folder: Path, number: int, status: int) -> None:
-    process = start_elsewhere(run_folder)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == status, errors
-    assert f"softscribe train resume={run_folder}" in errors
-    resumed = command_line("train", f"resume={run_folder}")
-    output = resumed.communicate()
-    assert resumed.returncode == 0, output
-    assert same(weights(uninterrupted), weights(run_folder))
 
 
 def test_a_run_is_evaluated_on_pieces_it_never_saw(settings: TrainSettings, uninterrupted: Path) -> None:
