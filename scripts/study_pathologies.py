@@ -70,6 +70,8 @@ RECIPES: dict[str, dict[str, str]] = {  # pathology -> recipe -> overrides
         "gamma 10": "experiment=provoke_blur loss.gamma.start=10",
         "gamma 1": "experiment=demo loss=sdtw",
         "gamma annealed": "experiment=demo loss=sdtw ++loss.gamma={start:100,end:1,shape:geometric,until:0.7}",
+        "unique targets": f"experiment=demo {UNIQUE} ++loss.horizontal=0.1 loss.diagonal=1",
+        "unique, gamma 100": f"experiment=demo {UNIQUE} ++loss.horizontal=0.1 loss.diagonal=1 ++loss.gamma=100",
     },
     "shift": {
         "provoked": f"{SHIFTING} time_shift=ignore",
@@ -77,6 +79,8 @@ RECIPES: dict[str, dict[str, str]] = {  # pathology -> recipe -> overrides
         "time-symmetric": f"{SHIFTING} time_shift=ignore loss.time_symmetric=true",
         "energy": f"{SHIFTING} time_shift=ignore ++loss.energy={{start:5,end:0,shape:linear,until:0.4}}",
         "one frame": f"{SHIFTING} time_shift=ignore model.frames=1",
+        "CNN, 105 frames": f"experiment=demo {UNIQUE} ++loss.horizontal=0.1 loss.diagonal=1 time_shift=ignore model=mcnn_small",
+        "CNN, 29 frames": f"experiment=demo {UNIQUE} ++loss.horizontal=0.1 loss.diagonal=1 time_shift=ignore model=mcnn_short",
     },
     "all": {
         "all measures": "experiment=demo ++loss.energy={start:5,end:0,shape:linear,until:0.4} loss.time_symmetric=true",
@@ -101,8 +105,10 @@ FAILED_BELOW = 0.5
 
 
 def words_of(pathology: str, recipe: str, seed: int, network: str) -> list[str]:
-    """Return the words after `softscribe train`; where both name a key, the recipe's is later, and counts."""
-    return [*network.split(), *COMMON, *RECIPES[pathology][recipe].split(), f"seed={seed}"]
+    """Return the words after `softscribe train`; where both name a key, the recipe's is later, and counts. Some recipes have a network."""
+    words = RECIPES[pathology][recipe].split()
+    own_network = any(word.startswith("model=") for word in words)
+    return [*(() if own_network else network.split()), *COMMON, *words, f"seed={seed}"]
 
 
 def trained_as(pathology: str, recipe: str) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LONGEST_TEXT = 2000
+LONGEST_TEXT = 2000
 
 
 class InputError(ValueError):
@@ -20,9 +20,18 @@ class InputError(ValueError):
     """
 
     def __init__(self, text: str) -> None:
-        if len(text) > _LONGEST_TEXT:
-            text = f"{text[: _LONGEST_TEXT // 2]} [...] {text[-_LONGEST_TEXT // 2 :]}"
-        super().__init__("".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text))
+        super().__init__(shown(text))
+
+
+def shown(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Return a text from a file as it may be printed: what a terminal would obey is escaped, the middle of what is longer is left out.
+
+    >>> print(shown("seed \\x1b[2J"), shown("abcdefgh", longest=4))
+    seed \\x1b[2J ab [...] gh
+    """
+    if len(text) > longest:
+        text = f"{text[: longest // 2]} [...] {text[-longest // 2 :]}"
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def kept_to_itself(folder: Path) -> Iterator[None]:
     """Keep other processes that ask for the same from `folder` until the block, or this process, ends; it leaves a file `.lock` there.
 
-    What a process that was killed while writing (`replacing`) left half-written in there is removed.
+    What processes that were killed while writing (`replacing`) left half-written in there is removed.
 
     Raises:
         InputError: another process is there, or the folder cannot be written.
@@ -78,10 +78,26 @@ def kept_to_itself(folder: Path) -> Iterator[None]:
             raise InputError(f"{folder}: another process is at work there. Remedy: wait until it has ended, or end it.") from error
         except OSError:
             pass  # some network file systems know no locks
-        with suppress(OSError):  # if they cannot be removed, what follows cannot write, and says so
+        with suppress(OSError):  # a folder that somebody removes meanwhile
             for half in folder.rglob(".*.partial*"):
-                half.unlink()
+                if not _is_being_written(half):
+                    with suppress(OSError):  # if it cannot be removed, what follows cannot write, and says so
+                        half.unlink()
         yield
+
+
+def _is_being_written(half: Path) -> bool:
+    """Whether the process that `replacing` named a file after still runs, and is another one: not everybody who writes asks for the folder."""
+    process = re.search(r"\.(\d+)\.partial", half.name)
+    if process is None or int(process[1]) == os.getpid():
+        return False
+    try:
+        os.kill(int(process[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def _flush_folder(folder: Path) -> None:

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 
 from interrupted_runs import differences, start
 from softscribe.errors import InputError
@@ -81,7 +80,7 @@ def test_killed_while_saving(
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == last_good_step
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / BEST)["global_step"] == (6 if stem == "best" else 3)
     assert list((tmp_path / "run").rglob(".*.partial*")) or place.endswith("the rename") or place.startswith("before"), "it left a half"
-    (tmp_path / "run" / ".metrics.1.partial.csv").write_text("step,tra")
+    (tmp_path / "run" / ".metrics.99999999.partial.csv").write_text("step,tra")
     assert start(None, tmp_path / "run").status() == 0
     assert not differences(uninterrupted, tmp_path / "run")
     assert not list((tmp_path / "run").rglob(".*.partial*")), "what a kill leaves half-written is cleared away"
@@ -139,79 +138,6 @@ def test_the_disk_is_full(demanding: TrainSettings, uninterrupted: Path, tmp_pat
     assert not differences(uninterrupted, tmp_path / "run")
 
 
-def lose(key: str) -> Callable[[dict], None]:
-    return lambda checkpoint: checkpoint.pop(key)
-
-
-def widen(checkpoint: dict) -> None:
-    checkpoint["state_dict"]["model.linear.bias"] = torch.zeros(72)
-
-
-def uncount(checkpoint: dict) -> None:
-    checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] = "text"
-
-
-def spoil(checkpoint: dict) -> None:
-    checkpoint["state_dict"]["model.linear.bias"][3] = torch.nan
-
-
-def forget_the_best(checkpoint: dict) -> None:
-    next(state for state in checkpoint["callbacks"].values() if "best_k_models" in state).pop("best_k_models")
-
-
-def misplace_the_best(checkpoint: dict) -> None:
-    next(state for state in checkpoint["callbacks"].values() if "best_k_models" in state)["best_k_models"] = {"best.ckpt": None}
-
-
-def lose_a_moment(checkpoint: dict) -> None:
-    del checkpoint["optimizer_states"][0]["state"][0]["exp_avg"]
-
-
-def confuse_the_rate(checkpoint: dict) -> None:
-    checkpoint["lr_schedulers"][0]["last_epoch"] = "text"
-
-
-def spoil_a_moment(checkpoint: dict) -> None:
-    checkpoint["optimizer_states"][0]["state"][0]["exp_avg"][0] = torch.inf
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (lose("loops"), "loops missing"),
-        (lose("bad_steps"), "bad_steps"),
-        (widen, "another model"),
-        (uncount, "loops count no steps"),
-        (spoil, "weights that are, or would become, NaN"),
-        (forget_the_best, "KeyError: 'best_k_models'"),
-        (misplace_the_best, "AttributeError"),
-        (lose_a_moment, "its optimizer cannot go on .KeyError: 'exp_avg'"),
-        (confuse_the_rate, "its optimizer cannot go on .TypeError"),
-        (spoil_a_moment, "would become, NaN"),
-    ],
-)
-def test_a_checkpoint_that_no_run_can_go_on_from_is_named(
-    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, change: Callable[[dict], None], named: str
-) -> None:
-    shutil.copytree(uninterrupted, tmp_path / "run")
-    checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)
-    change(checkpoint)
-    AtomicCheckpointIO().save_checkpoint(checkpoint, tmp_path / "run" / "checkpoints" / LAST)
-    with pytest.raises(InputError, match=rf"last\.ckpt: .*{named}.*Remedy"):
-        train(demanding, tmp_path / "run", resume=True)
-
-
-def test_a_run_that_goes_on_with_other_settings_says_so(
-    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, settings in (("same", demanding), ("other", replace(demanding, seed=5, trainer=replace(demanding.trainer, batch_size=1)))):
-        shutil.copytree(uninterrupted, tmp_path / name)
-        train(settings, tmp_path / name, resume=True)
-    same, other = capsys.readouterr().out.split("report: ")[:2]
-    assert "changed" not in same
-    assert "config.yaml was changed since step 12: seed 0 -> 5; trainer.batch_size 2 -> 1. From here on" in other
-
-
 def test_curves_that_are_none_are_named(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
     shutil.copytree(uninterrupted, tmp_path / "run")
     (tmp_path / "run" / "metrics.csv").write_bytes(b"\xff\xfe")
@@ -248,3 +174,19 @@ def test_a_checkpoint_is_on_the_disk_before_it_takes_the_place_of_the_old_one(tm
     AtomicCheckpointIO().save_checkpoint({"state_dict": {}, "global_step": 0}, tmp_path / LAST)
     half = f".last.{os.getpid()}.partial.ckpt"
     assert order == [f"flushed {half}", f"renamed {half}", f"flushed {tmp_path.name}"]
+
+
+def test_a_disk_that_is_full_when_a_signal_comes_is_told(demanding: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the signal alone, a cluster would take it for a run to start again, for ever."""
+    write = AtomicCheckpointIO.save_checkpoint
+
+    def full(saving: AtomicCheckpointIO, checkpoint: dict, path: Path, storage_options: object = None) -> None:
+        if checkpoint["global_step"] == 3:
+            raise InputError(f"{path}: cannot be written (No space left on device). Remedy: free disk space or choose another folder.")
+        if checkpoint["global_step"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        write(saving, checkpoint, path, storage_options)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", full)
+    with pytest.raises(InputError, match="No space left"):
+        train(demanding, tmp_path)

@@ -1,6 +1,5 @@
 """Checkpoints that are whole or absent, and how a run stops when it is told to."""
 
-import copy
 import io
 import signal
 import zipfile
@@ -12,7 +11,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from softscribe.errors import InputError
@@ -21,8 +20,6 @@ from softscribe.training.module import MONITORED_COST, TranscriptionModule, step
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
-LOWEST_RATE = 1e-6
-NEEDED_TO_RESUME = ("pytorch-lightning_version", "loops", "callbacks", "optimizer_states", "lr_schedulers", "bad_steps")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """What asks a run to save and stop: a machine that is wanted back, Ctrl-C, SLURM before a time limit."""
 
@@ -97,64 +94,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def check_resumable(checkpoint: Mapping[str, Any], module: TranscriptionModule) -> None:
-    """Raise InputError unless a run of `module` can go on from a checkpoint: its optimizer takes one step of a copy on trial."""
-    if missing := [key for key in NEEDED_TO_RESUME if key not in checkpoint]:
-        raise InputError(f"{', '.join(missing)} missing, so no run can go on from it. Remedy: resume from another run.")
-    if not _counts({key: checkpoint[key] for key in ("loops", "bad_steps")}):
-        raise InputError("its loops count no steps, so no run can go on from it. Remedy: resume from another run.")
-    weights = (checkpoint["state_dict"], module.state_dict())
-    shapes, expected = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in weights)
-    if shapes != expected:
-        raise InputError("the weights are those of another model. Remedy: undo the changes in the run's config.yaml.")
-    trial = copy.deepcopy(module)
-    configured: Any = trial.configure_optimizers()
-    scheduled = isinstance(configured, dict)
-    optimizer = configured["optimizer"] if scheduled else configured
-    try:
-        trial.load_state_dict(checkpoint["state_dict"])
-        optimizer.load_state_dict(checkpoint["optimizer_states"][0])
-        for parameter in trial.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        optimizer.step()
-        if scheduled:
-            rate = configured["lr_scheduler"]["scheduler"]
-            rate.load_state_dict(checkpoint["lr_schedulers"][0])
-            rate.step()
-    except Exception as error:  # torch looks at nothing before it counts on it
-        raise InputError(f"its optimizer cannot go on ({type(error).__name__}: {error}). Remedy: resume from another run.") from error
-    if not all(bool(tensor.isfinite().all()) for tensor in trial.state_dict().values()):
-        raise InputError("weights that are, or would become, NaN or infinite. Remedy: train anew with a lower learning rate.")
-
-
-def _counts(loops: Any) -> bool:
-    """Whether Lightning's loops hold whole numbers and nothing else: it would find out when it adds to them."""
-    if isinstance(loops, Mapping):
-        return all(map(_counts, loops.values()))
-    return isinstance(loops, int)
-
-
-def settings_since(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
-    """Return in words what differs between the settings of the run that saved a checkpoint and these, nested mappings both.
-
-    >>> saved = {"callbacks": {"LastCheckpoint": {"settings": {"seed": 0, "trainer": {"steps": 200}}}}}
-    >>> settings_since(saved, {"seed": 0, "trainer": {"steps": 300}})
-    ['trainer.steps 200 -> 300']
-    """
-    saved: Any = checkpoint
-    for key in ("callbacks", LastCheckpoint.__name__, "settings"):
-        saved = saved.get(key) if isinstance(saved, Mapping) else None
-    before, now = _flat(saved if isinstance(saved, Mapping) else settings), _flat(settings)
-    return [f"{key} {before.get(key)} -> {now.get(key)}" for key in {**before, **now} if before.get(key) != now.get(key)]
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
-    return flat
-
-
 def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Return the weights of the model inside the checkpoint of a `TranscriptionModule`."""
     return {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith("model.")}
@@ -198,22 +137,19 @@ class LastCheckpoint(Checkpoint):
     Args:
         folder: where it lies.
         interval_steps: optimizer steps between two of them.
-        settings: plain values, which are saved along, so that a resumed run can say what was changed (`settings_since`).
+        settings: in words, by name (`settings_in_words`): saved along, so that a resumed run can say what was changed.
 
     Attributes:
         noted_signal: the last of `STOP_SIGNALS` that this process got, 0 for none.
-        began: the training has begun, so that all that it goes on from was in order.
     """
 
-    def __init__(self, folder: Path, interval_steps: int, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, interval_steps: int, settings: Mapping[str, str]) -> None:
         self.path = folder / LAST
         self.settings = settings
         self.interval_steps = interval_steps
         self.noted_signal = 0
-        self.began = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.began = True
         for number in STOP_SIGNALS:
             signal.signal(number, self._note)
         if trainer.received_sigterm:  # before the handlers above stood; Lightning would end with status 0
@@ -253,39 +189,3 @@ class LastCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.path)
         if stop:
             raise RunInterruptedError(stop)
-
-
-class LastingEarlyStopping(EarlyStopping):
-    """Lightning's, but what ran out of patience stays stopped: resumed, such a run goes on with writing its model, not with training."""
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
-
-
-class LowerRateOnPlateau(Callback):
-    """Halves the learning rate after `patience` validations without a lower MONITORED_COST.
-
-    Lightning's own handling counts batches, and comes after the checkpoint of the validation.
-    """
-
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
-        self.lowest = float("inf")
-        self.waited = 0
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        cost = float(trainer.callback_metrics[MONITORED_COST])
-        if cost < self.lowest:
-            self.lowest, self.waited = cost, 0
-            return
-        self.waited += 1
-        if self.waited >= self.patience:
-            self.waited = 0
-            for group in trainer.optimizers[0].param_groups:
-                group["lr"] = max(group["lr"] / 2, LOWEST_RATE)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"lowest": self.lowest, "waited": self.waited}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.lowest, self.waited = state_dict["lowest"], state_dict["waited"]

@@ -23,7 +23,7 @@ from torch import nn
 
 from softscribe.alignment import gpu_is_usable
 from softscribe.corpora import FeatureStore
-from softscribe.errors import InputError, concerning
+from softscribe.errors import InputError, concerning, shown
 from softscribe.models import create_model, has_fast_bfloat16, load_model
 from softscribe.plots import plot_curves, save
 from softscribe.report import curve_points, write_environment, write_run_report
@@ -33,12 +33,8 @@ from softscribe.training.checkpoints import (
     AtomicCheckpointIO,
     BestCheckpoint,
     LastCheckpoint,
-    LastingEarlyStopping,
-    LowerRateOnPlateau,
     RunInterruptedError,
-    check_resumable,
     read_checkpoint,
-    settings_since,
     signals_kept,
 )
 from softscribe.training.curves import CurvesLogger, StepCurves
@@ -48,13 +44,18 @@ from softscribe.training.finished_model import write_model
 from softscribe.training.health_check import HealthCheck
 from softscribe.training.losses import SdtwLoss, create_loss
 from softscribe.training.module import MONITORED_COST, TranscriptionModule
+from softscribe.training.patience import LastingEarlyStopping, LowerRateOnPlateau
 from softscribe.training.pictures import SegmentPictures
 from softscribe.training.progress import StepProgress
+from softscribe.training.resuming import check_resumable, settings_in_words, settings_since
 from softscribe.training.settings import TrainSettings
 
 CURVES_INTERVAL_STEPS = 10
-RESTORING_ERRORS = (LookupError, TypeError, ValueError, AttributeError, RuntimeError)
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OTHERS_ENDED = re.compile("gloo|NCCL")
+"""In what torch says when another process of the training is gone."""
+SIGNALLED_TOO = re.compile(f"DataLoader worker|{OTHERS_ENDED.pattern}")
+"""In what torch says when a signal reached more than this process: clusters send it to all, and workers and others may end before a run."""
 
 LIGHTNING_WARNINGS = (
     ".*LeafSpec.*",  # a deprecated call inside Lightning itself
@@ -113,11 +114,6 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         raise InputError(
             f"loss={settings.loss['name']} needs a truth file for every recording. Remedy: a loss that needs none, such as sdtw."
         )
-    if resume:
-        with concerning(last):
-            check_resumable(checkpoint, module)
-        if changed := settings_since(checkpoint, asdict(settings)):
-            print(f"config.yaml was changed since step {first_step}: {'; '.join(changed)}. From here on the run is not the one that began.")
     aligns = isinstance(module.loss, SdtwLoss)
     if settings.health.policy in ("act", "stop") and not aligns:
         raise InputError(f"health={settings.health.policy}: loss={settings.loss['name']} aligns nothing to watch. Remedy: health=warn.")
@@ -127,6 +123,12 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         raise
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise InputError(f"trainer: {error} Remedy: see configs/trainer/.") from error
+    if resume:
+        with concerning(last):
+            check_resumable(checkpoint, trainer, module)
+        changed = settings_since(checkpoint, settings_in_words(asdict(settings)))
+        if changed and trainer.is_global_zero:
+            print(shown(f"config.yaml was changed since step {first_step}, and holds from here on: {'; '.join(changed)}"))
     keeper = next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model: {settings.model['name']}, {parameters:,} parameters, {_reach(model, features)}")
@@ -149,16 +151,9 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         # Lightning ends so of Ctrl-C before the first step.
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             raise RunInterruptedError(signal.SIGINT) from error
-        # A cluster signals every process of a job: workers die of it before the run has stopped in its own time.
-        if keeper.noted_signal and isinstance(error, Exception) and not isinstance(error, RunInterruptedError):
+        if keeper.noted_signal and isinstance(error, RuntimeError) and SIGNALLED_TOO.search(str(error)):
             raise RunInterruptedError(keeper.noted_signal) from error
-        # Lightning looks at what it restores while it does so.
-        restoring = resume and not keeper.began and not isinstance(error, (InputError, torch.OutOfMemoryError))
-        if restoring and isinstance(error, RESTORING_ERRORS):
-            raise InputError(
-                f"{last}: no run can go on from it ({type(error).__name__}: {error}). Remedy: resume from another run."
-            ) from error
-        if trainer.world_size > 1 and isinstance(error, RuntimeError) and re.search("gloo|NCCL", str(error)):
+        if trainer.world_size > 1 and isinstance(error, RuntimeError) and OTHERS_ENDED.search(str(error)):
             raise InputError(
                 f"process {trainer.global_rank} lost the others: one of them has ended, and its own message says why. "
                 f"Remedy: mend that, then softscribe train resume={folder}."
@@ -268,7 +263,7 @@ def _callbacks(settings: TrainSettings, folder: Path, first_step: int, aligns: b
     checkpoints = folder / "checkpoints"
     # Checkpoints come last, so that they hold what the other callbacks decided; the best one first, since the last one holds its score.
     interval_steps = settings.trainer.checkpoint_interval_steps
-    return [*callbacks, BestCheckpoint(checkpoints), LastCheckpoint(checkpoints, interval_steps, asdict(settings))]
+    return [*callbacks, BestCheckpoint(checkpoints), LastCheckpoint(checkpoints, interval_steps, settings_in_words(asdict(settings)))]
 
 
 def _loggers(settings: TrainSettings, folder: Path, first_step: int) -> list[Logger]:

@@ -1,0 +1,106 @@
+"""Whether a run can go on from a checkpoint, asked before it does: torch and Lightning look at nothing until they count on it."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from packaging.version import Version
+
+from softscribe.errors import InputError
+from softscribe.training.checkpoints import LastCheckpoint
+from softscribe.training.module import TranscriptionModule
+
+NEEDED = ("pytorch-lightning_version", "loops", "callbacks", "optimizer_states", "lr_schedulers", "bad_steps")
+
+
+def check_resumable(checkpoint: Mapping[str, Any], trainer: pl.Trainer, module: TranscriptionModule) -> None:
+    """Try all that a run takes from a checkpoint: a copy of the module takes a step of its optimizer, loops and callbacks are restored.
+
+    Raises:
+        InputError: no run of `module` can go on from it.
+    """
+    if missing := [key for key in NEEDED if key not in checkpoint]:
+        raise InputError(f"{', '.join(missing)} missing, so no run can go on from it. Remedy: resume from another run.")
+    if not _counts({key: checkpoint[key] for key in ("loops", "bad_steps")}):
+        raise InputError("its loops count no steps, so no run can go on from it. Remedy: resume from another run.")
+    weights = (checkpoint["state_dict"], module.state_dict())
+    shapes, expected = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in weights)
+    if shapes != expected:
+        raise InputError("the weights are those of another model. Remedy: undo the changes in the run's config.yaml.")
+    module.configure_optimizers()  # a mistake in the settings is none of the checkpoint's
+    with _cannot_go_on("optimizer"):
+        _step_on_trial(checkpoint, module)
+    with _cannot_go_on("run"):
+        Version(checkpoint["pytorch-lightning_version"])
+        trainer.fit_loop.load_state_dict(copy.deepcopy(checkpoint["loops"]["fit_loop"]))
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callback.state_key in checkpoint["callbacks"]:
+                callback.load_state_dict(copy.deepcopy(checkpoint["callbacks"][callback.state_key]))
+
+
+@contextmanager
+def _cannot_go_on(what: str) -> Iterator[None]:
+    """Tell an error of any kind as one of the checkpoint."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"its {what} cannot go on ({type(error).__name__}: {error}). Remedy: resume from another run.") from error
+
+
+def _step_on_trial(checkpoint: Mapping[str, Any], module: TranscriptionModule) -> None:
+    trial = copy.deepcopy(module)
+    configured: Any = trial.configure_optimizers()
+    scheduled = isinstance(configured, dict)
+    optimizer = configured["optimizer"] if scheduled else configured
+    trial.load_state_dict(checkpoint["state_dict"])
+    optimizer.load_state_dict(checkpoint["optimizer_states"][0])
+    for group in optimizer.param_groups:
+        group["capturable"] = False  # a matter of GPUs; this is on the CPU
+    for parameter in trial.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(lambda: torch.zeros(()))  # some optimizers ask for the loss
+    if scheduled:
+        rate = configured["lr_scheduler"]["scheduler"]
+        rate.load_state_dict(checkpoint["lr_schedulers"][0])
+        rate.step()
+    if not all(bool(tensor.isfinite().all()) for tensor in trial.state_dict().values()):
+        raise InputError("weights that are, or would become, NaN or infinite. Remedy: train anew with a lower learning rate.")
+
+
+def _counts(loops: Any) -> bool:
+    """Whether Lightning's loops hold whole numbers and nothing else: it would find out when it adds to them."""
+    if isinstance(loops, Mapping):
+        return all(map(_counts, loops.values()))
+    return isinstance(loops, int)
+
+
+def settings_in_words(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return each value of nested settings as text, by its name: a checkpoint holds nothing but plain values.
+
+    >>> settings_in_words({"seed": 0, "trainer": {"steps": 200, "minutes": None}})
+    {'seed': '0', 'trainer.steps': '200', 'trainer.minutes': 'None'}
+    """
+    words: dict[str, str] = {}
+    for name, value in settings.items():
+        words.update(settings_in_words(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": str(value)})
+    return words
+
+
+def settings_since(checkpoint: Mapping[str, Any], settings: Mapping[str, str]) -> list[str]:
+    """Return what differs between the settings of the run that saved a checkpoint and these, both in words; nothing if it says none.
+
+    >>> saved = {"callbacks": {"LastCheckpoint": {"settings": {"seed": "0", "trainer.steps": "200"}}}}
+    >>> settings_since(saved, {"seed": "0", "trainer.steps": "300"})
+    ['trainer.steps 200 -> 300']
+    """
+    saved: Any = checkpoint
+    for key in ("callbacks", LastCheckpoint.__name__, "settings"):
+        saved = saved.get(key) if isinstance(saved, Mapping) else None
+    if not isinstance(saved, Mapping) or not all(isinstance(word, str) for pair in saved.items() for word in pair):
+        return []
+    return [f"{key} {saved.get(key)} -> {settings.get(key)}" for key in {**saved, **settings} if saved.get(key) != settings.get(key)]
