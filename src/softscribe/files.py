@@ -87,7 +87,7 @@ def kept_to_itself(folder: Path) -> Iterator[None]:
 
 
 def _is_being_written(half: Path) -> bool:
-    """Whether the process that `replacing` named a file after still runs, and is another one: not everybody who writes asks for the folder."""
+    """Whether the process that `replacing` named a file after is another one, and still runs: not all that write ask for the folder."""
     process = re.search(r"\.(\d+)\.partial", half.name)
     if process is None or int(process[1]) == os.getpid():
         return False
