@@ -71,7 +71,7 @@ RECIPES: dict[str, dict[str, str]] = {  # pathology -> recipe -> overrides
         "gamma 1": "experiment=demo loss=sdtw",
         "gamma annealed": "experiment=demo loss=sdtw ++loss.gamma={start:100,end:1,shape:geometric,until:0.7}",
         "unique targets": f"experiment=demo {UNIQUE} ++loss.horizontal=0.1 loss.diagonal=1",
-        "unique, gamma 100": f"experiment=demo {UNIQUE} ++loss.horizontal=0.1 loss.diagonal=1 ++loss.gamma=100",
+        "unique, gamma 100": f"experiment=demo {UNIQUE} ++loss.horizontal=0.1 loss.diagonal=1 ++loss.gamma.start=100",
     },
     "shift": {
         "provoked": f"{SHIFTING} time_shift=ignore",

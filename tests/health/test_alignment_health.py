@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from softscribe.alignment import StepWeights, align, bce_cost
+from softscribe.alignment import TWO_ONE_STEPS, StepWeights, align, bce_cost
 from softscribe.health import activation_health, alignment_health, diagonalization, health_numbers
 from softscribe.health.alignment_health import entries, frame_shares, target_groups
 from softscribe.health.diagonalization import LARGEST_WARP, rewarped_rows
@@ -66,6 +66,30 @@ def test_the_spread_of_entries_is_the_distance_of_two_random_paths() -> None:
     times = torch.arange(len(steps)).double()
     distance = (steps[:, None] * steps * (times[:, None] - times).abs()).sum()
     assert float(health.entry_spread_frames) == pytest.approx(float(distance), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("repeats", "options"), [(1, {}), (5, {}), (1, {"weights": StepWeights(diagonal=2)}), (5, {"steps": TWO_ONE_STEPS})]
+)
+def test_the_share_of_blur_is_one_if_all_paths_are_equally_likely(repeats: int, options: dict) -> None:
+    """With unique targets as with repeated ones, for any number of frames, and so with any frame rate."""
+    targets = torch.eye(8).repeat_interleave(repeats, dim=0)[None]
+    shares = [alignment_health(torch.zeros(1, frames, 8 * repeats), targets=targets, **options).entry_spread_share for frames in (40, 60)]
+    torch.testing.assert_close(torch.cat(shares), torch.ones(2).double())
+    truth = torch.arange(40) // 5
+    blurs = [
+        float(alignment_health(3.0 * (1 - targets[:, ::repeats][:, truth] @ targets.mT), targets=targets, gamma=gamma).entry_spread_share)
+        for gamma in (SHARP, 1, 10, 1000)
+    ]
+    assert blurs == sorted(blurs)
+    assert blurs[0] < 0.01
+    assert blurs[-1] > 0.9
+
+
+def test_a_single_target_has_no_entry() -> None:
+    assert math.isnan(float(alignment_health(torch.rand(1, 9, 1)).entry_spread_share))
+    hard = alignment_health(certain_cost([3, 4, 2]), operator="hard")
+    assert float(hard.entry_spread_share) == 0, "one path has no spread"
 
 
 def test_padding_and_company_never_matter() -> None:

@@ -106,9 +106,14 @@ def test_what_cannot_be_known_is_not_compensated() -> None:
     short = estimate_time_shift(*made_curves(0, 5.0, seconds=60), 40.0)
     assert short.frames == pytest.approx(5, abs=0.5)
     assert short.compensation_frames == 0, "six pieces are too few for an interval"
-    beyond = estimate_time_shift(*made_curves(0, 21.0), 40.0)
-    assert abs(beyond.frames) == 20, "half a second, as far as it looks"
-    assert beyond.compensation_frames == 0
+    assert math.isnan(short.certain_frames)
+    for side in (-1, 1):
+        beyond = estimate_time_shift(*made_curves(0, side * 23.0), 40.0)
+        assert beyond.frames == side * 20, "half a second, as far as it looks"
+        assert beyond.compensation_frames == 0, "how far it is, is not known"
+        assert beyond.certain_frames == side * 20, "that it is shifted, and to which side, is"
+        assert (beyond.highest_frames if side > 0 else -beyond.lowest_frames) == math.inf
+        assert json.loads(json.dumps(beyond.milliseconds(40.0)))["highest" if side > 0 else "lowest"] is None
     silent = estimate_time_shift(onsets, [np.zeros_like(heard[0])], 40.0)
     assert math.isnan(silent.frames)
     assert silent.compensation_frames == 0
@@ -124,6 +129,7 @@ def test_what_cannot_be_known_is_not_compensated() -> None:
         (TimeShift(0.9, 0.4, 1.2), 0),
         (TimeShift(-0.4, -0.45, -0.35), 0),
         (TimeShift(-15.0, -20.0, -1.0), 0),
+        (TimeShift(19.0, 18.0, math.inf), 0),
     ],
 )
 def test_compensation_asks_for_more_than_half_a_frame_and_less_than_four_of_doubt(shift: TimeShift, moved: float) -> None:

@@ -33,6 +33,8 @@ class AlignmentHealth(NamedTuple):
     """Root mean square distance from even timing."""
     entry_spread_frames: Float[Tensor, " B"]
     """How far apart two random paths enter a target, mean over the targets. Large: blurring."""
+    entry_spread_share: Float[Tensor, " B"]
+    """The same as a share of what it is when all paths are equally likely. Near 1: nothing but blur. NaN where there is a single target."""
     path_entropy_per_frame: Float[Tensor, " B"]
     """Nats."""
 
@@ -63,9 +65,11 @@ def alignment_health(
     """
     cost, frame_counts, target_counts = counted(cost, frame_counts, target_counts)
     result = align(cost, frame_counts, target_counts, **options)
+    ignorant = align(torch.zeros_like(cost), frame_counts, target_counts, **options | {"gamma": 1.0, "operator": "soft"})
     expected = result.expected_alignment
     groups = target_groups(cost, target_counts, targets)
     shares = frame_shares(expected, groups)
+    spread, widest = (_entry_spread(frame_shares(each.expected_alignment, groups), groups.amax(dim=1) + 1) for each in (result, ignorant))
     frames, rows = frame_counts.double(), target_counts.double()
     distances = diagonal_distance_frames(expected, frame_counts, target_counts)
     return AlignmentHealth(
@@ -73,7 +77,8 @@ def alignment_health(
         target_gini=_gini(shares.sum(dim=1), groups.amax(dim=1) + 1),
         largest_frame_share=expected.sum(dim=2).amax(dim=1) / rows,
         diagonal_distance_frames=distances,
-        entry_spread_frames=_entry_spread(shares, groups.amax(dim=1) + 1),
+        entry_spread_frames=spread,
+        entry_spread_share=spread / widest,
         path_entropy_per_frame=result.path_entropy / frames,
     )
 

@@ -80,15 +80,14 @@ LIMITS = (
     Limit("collapse", "density_ratio", lowest=0.25, from_progress=0.1),
     Limit("collapse", "target_gini", highest=0.65, from_progress=0.3),
     Limit("diagonalization", "rewarp_following", highest=0.6, from_progress=0.25),
-    Limit("blur", "path_entropy_per_frame", highest=1.7, from_progress=0.25),
-    Limit("blur", "entry_spread_frames", highest=15.0, from_progress=0.25),
+    Limit("blur", "entry_spread_share", highest=0.4, from_progress=0.25),
     Limit("shift", "time_shift_frames", lowest=-3.0, highest=3.0, from_progress=0.25),
 )
 """How they were set, and how often they are right, stands in docs/health.md."""
 
 REMEDIES = {
     "collapse": "stretched targets with loss=sdtw_annealed; with unique ones a horizontal weight of .1; a higher gamma or prior at first",
-    "diagonalization": "step weights 1-1-2, a diagonal prior that ends, or more steps before it",
+    "diagonalization": "a diagonal prior that ends, or a lower one; step weights 1-1-2; more steps",
     "blur": "let gamma end lower, near 1 for the sum over 12 outputs",
     "shift": "time_shift=compensate takes it back after training; model=mcnn_short or an energy loss (loss.energy) keeps it small",
 }

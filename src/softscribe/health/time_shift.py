@@ -18,7 +18,7 @@ from softscribe.errors import InputError
 from softscribe.sound import HcqtSettings
 
 LARGEST_SHIFT_SECONDS = 0.5
-"""Shifts beyond this are not looked for: the next beat of fast music is as near."""
+"""Shifts beyond this are not measured: the next beat of fast music is as near. That they are beyond is told."""
 
 LOWEST_ONSET_HZ = 500.0
 """Bands from here on tell onsets. The filter at this frequency lasts 0.1 s. Bands below rise too early, since their filters are longer; a
@@ -35,7 +35,7 @@ PIECE_SECONDS = 10.0
 """Recordings are cut into pieces of about this length, which the bootstrap draws."""
 
 FEWEST_PIECES = 8
-"""Of fewer pieces the bootstrap would draw too narrow an interval: every shift that is looked for is then possible."""
+"""Of fewer pieces the bootstrap would draw too narrow an interval: every shift is then possible. Their number counts, not their length."""
 
 TRUSTED_FRAMES = 0.5
 """How far estimates lie from the labelled truth at most (docs/health.md); the bootstrap knows nothing of this."""
@@ -62,7 +62,7 @@ class TimeShift(NamedTuple):
     lowest_frames: float
     """Where its interval of 95 % confidence begins. Like every bootstrap it knows of chance alone, not of the estimate's own bias."""
     highest_frames: float
-    """Where it ends."""
+    """Where it ends. An end at the largest shift that is looked for is infinite, since the true one may lie beyond."""
 
     @property
     def compensation_frames(self) -> float:
@@ -79,8 +79,8 @@ class TimeShift(NamedTuple):
         """The estimate if its interval tells late from early, else NaN."""
         return self.frames if self.lowest_frames > 0 or self.highest_frames < 0 else math.nan
 
-    def milliseconds(self, frames_per_second: float) -> dict[str, float] | None:
-        """Return estimate and interval in ms, for a model card; None if nothing is known.
+    def milliseconds(self, frames_per_second: float) -> dict[str, float | None] | None:
+        """Return estimate and interval in ms, for a model card, None for an end that is infinite; None if nothing is known.
 
         Raises:
             InputError: the frame rate is not positive.
@@ -93,7 +93,8 @@ class TimeShift(NamedTuple):
         if math.isnan(self.frames):
             return None
         return {
-            name: round(1000 * value / frames_per_second, 2) for name, value in zip(("estimate", "lowest", "highest"), self, strict=True)
+            name: round(1000 * value / frames_per_second, 2) if math.isfinite(value) else None
+            for name, value in zip(("estimate", "lowest", "highest"), self, strict=True)
         }
 
     def __str__(self) -> str:
@@ -213,12 +214,12 @@ def estimate_time_shift(
         return TimeShift(math.nan, math.nan, math.nan)
     known = gaussian_filter1d(known, SMOOTHING_SECONDS * frames_per_second, axis=1, mode="nearest")
     shift = _peak(known.sum(axis=0))
-    # A peak at the end of what was looked at may go on rising beyond it.
-    if len(known) < FEWEST_PIECES or abs(shift) >= largest:
-        return TimeShift(shift, -float(largest), float(largest))
+    if len(known) < FEWEST_PIECES:
+        return TimeShift(shift, -math.inf, math.inf)
     drawn = np.random.default_rng(seed).integers(len(known), size=(BOOTSTRAP_DRAWS, len(known)))
     lowest, highest = np.quantile([_peak(known[numbers].sum(axis=0)) for numbers in drawn], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return TimeShift(shift, float(lowest), float(highest))
+    # A peak at the end of what was looked at may go on rising beyond it.
+    return TimeShift(shift, float(lowest) if lowest > -largest else -math.inf, float(highest) if highest < largest else math.inf)
 
 
 def _correlation(reference: np.ndarray, rising: np.ndarray, largest: int) -> Float[np.ndarray, " lags"] | None:
