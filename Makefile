@@ -28,6 +28,7 @@ bench: $(SETUP_DEVELOPMENT)
 
 soak: $(SETUP_DEVELOPMENT)
 	$(BIN)/python scripts/soak.py
+	$(BIN)/pytest --soak -m soak
 	FUZZ_EXAMPLES=2000 $(BIN)/pytest tests/fuzz -k readers
 
 $(VENV)/pyvenv.cfg:

@@ -33,17 +33,21 @@ jaxtyping.install_import_hook(CHECKED_MODULES, "shape_types.check")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests that take more than 20 seconds, too")
+    parser.addoption("--soak", action="store_true", help="run those of `make soak`, too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # Long files first, so that no process has one left when the others are done; the README's takes longest.
     slow_files = {item.path for item in items if "slow" in item.keywords}
     items.sort(key=lambda item: (item.path.name != "test_readme.py", item.path not in slow_files))
-    if config.getoption("--slow") or os.environ.get("CI") == "true":
-        return
+    left_out = {
+        "slow": "run with --slow, or CI=true" * (not config.getoption("--slow") and os.environ.get("CI") != "true"),
+        "soak": "run with --soak, as make soak does" * (not config.getoption("--soak")),
+    }
     for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="slow: run with --slow, or CI=true"))
+        for mark, reason in left_out.items():
+            if mark in item.keywords and reason:
+                item.add_marker(pytest.mark.skip(reason=f"{mark}: {reason}"))
 
 
 @pytest.fixture

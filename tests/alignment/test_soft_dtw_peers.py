@@ -23,7 +23,7 @@ def losses_and_gradient(compute) -> tuple[Tensor, Tensor]:
     return losses.detach(), cost.grad
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("cpu_numba", marks=pytest.mark.slow)])  # the second compiles for long
+@pytest.mark.parametrize("backend", ["torch", pytest.param("cpu_numba", marks=pytest.mark.soak)])  # the second compiles for long
 @pytest.mark.parametrize("gamma", [0.1, 1.0, 10.0])
 @pytest.mark.parametrize(
     "weights",

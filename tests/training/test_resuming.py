@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -17,7 +16,7 @@ from softscribe.training.checkpoints import LAST, AtomicCheckpointIO, read_check
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.losses import create_loss
 from softscribe.training.module import OPTIMIZERS, OptimizerSettings, TranscriptionModule
-from softscribe.training.resuming import check_resumable, settings_in_words, settings_since
+from softscribe.training.resuming import settings_in_words, settings_since, step_on_trial
 
 
 def lose(key: str) -> Callable[[dict], None]:
@@ -56,6 +55,14 @@ def spoil_a_moment(checkpoint: dict) -> None:
     checkpoint["optimizer_states"][0]["state"][0]["exp_avg"][0] = torch.inf
 
 
+def confuse_the_callbacks(checkpoint: dict) -> None:
+    checkpoint["callbacks"] = "text"
+
+
+def pretend_a_gpu(checkpoint: dict) -> None:
+    checkpoint["optimizer_states"][0]["param_groups"][0]["capturable"] = True
+
+
 def misdate(checkpoint: dict) -> None:
     checkpoint["pytorch-lightning_version"] = "text"
 
@@ -70,6 +77,9 @@ def misdate(checkpoint: dict) -> None:
         (spoil, "weights that are, or would become, NaN"),
         (forget_the_best, "its run cannot go on .KeyError: 'best_k_models'"),
         (misplace_the_best, "its run cannot go on .AttributeError"),
+        (lose("SegmentDataModule"), "its run cannot go on .KeyError: 'SegmentDataModule'"),
+        (confuse_the_callbacks, "its run cannot go on .ValueError"),
+        (pretend_a_gpu, "its optimizer cannot go on .AssertionError"),
         (misdate, "its run cannot go on .InvalidVersion"),
         (lose_a_moment, "its optimizer cannot go on .KeyError: 'exp_avg'"),
         (confuse_the_rate, "its optimizer cannot go on .TypeError"),
@@ -148,22 +158,16 @@ def test_a_defect_before_the_first_step_is_not_blamed_on_the_checkpoint(
 
 @pytest.mark.parametrize(("name", "arguments"), [("adam", {"capturable": True}), ("lbfgs", {})])
 def test_optimizers_that_ask_for_more_than_a_gradient_can_go_on(
-    demanding: TrainSettings, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: dict[str, bool]
+    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: dict[str, bool]
 ) -> None:
-    """One that works on GPUs alone, and one that asks for the loss."""
+    """One that works on GPUs alone, which is asked for no further than the trial, and one that asks for the loss."""
     monkeypatch.setitem(OPTIMIZERS, "lbfgs", torch.optim.LBFGS)
-    module = TranscriptionModule(
-        TinyModel(6, 12),
-        create_loss(demanding.loss),
-        OptimizerSettings(name=name, arguments=arguments),
-        total_steps=12,
-        validation_interval=3,
-        seed=0,
-    )
+    optimizer = OptimizerSettings(learning_rate=demanding.optimizer.learning_rate, name=name, arguments=arguments)
+    module = TranscriptionModule(TinyModel(6, 12), create_loss(demanding.loss), optimizer, total_steps=12, validation_interval=3, seed=0)
     configured = module.configure_optimizers()
-    checkpoint = read_checkpoint(uninterrupted / "checkpoints" / LAST) | {
+    checkpoint = {
         "state_dict": module.state_dict(),
         "optimizer_states": [configured["optimizer"].state_dict()],
         "lr_schedulers": [configured["lr_scheduler"]["scheduler"].state_dict()],
     }
-    check_resumable(checkpoint, pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), module)
+    step_on_trial(checkpoint, module)

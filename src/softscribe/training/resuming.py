@@ -16,11 +16,11 @@ from softscribe.training.module import TranscriptionModule
 NEEDED = ("pytorch-lightning_version", "loops", "callbacks", "optimizer_states", "lr_schedulers", "bad_steps")
 
 
-def check_resumable(checkpoint: Mapping[str, Any], trainer: pl.Trainer, module: TranscriptionModule) -> None:
-    """Try all that a run takes from a checkpoint: a copy of the module takes a step of its optimizer, loops and callbacks are restored.
+def check_resumable(checkpoint: Mapping[str, Any], trainer: pl.Trainer, module: TranscriptionModule, data: pl.LightningDataModule) -> None:
+    """Try all that a run takes from a checkpoint: a copy of the module takes a step of its optimizer, the rest is restored.
 
     Raises:
-        InputError: no run of `module` can go on from it.
+        InputError: no run of these can go on from it.
     """
     if missing := [key for key in NEEDED if key not in checkpoint]:
         raise InputError(f"{', '.join(missing)} missing, so no run can go on from it. Remedy: resume from another run.")
@@ -32,13 +32,15 @@ def check_resumable(checkpoint: Mapping[str, Any], trainer: pl.Trainer, module: 
         raise InputError("the weights are those of another model. Remedy: undo the changes in the run's config.yaml.")
     module.configure_optimizers()  # a mistake in the settings is none of the checkpoint's
     with _cannot_go_on("optimizer"):
-        _step_on_trial(checkpoint, module)
+        step_on_trial(checkpoint, module)
     with _cannot_go_on("run"):
         Version(checkpoint["pytorch-lightning_version"])
         trainer.fit_loop.load_state_dict(copy.deepcopy(checkpoint["loops"]["fit_loop"]))
+        data.load_state_dict(checkpoint[type(data).__qualname__])
+        states = dict(checkpoint["callbacks"])
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if callback.state_key in checkpoint["callbacks"]:
-                callback.load_state_dict(copy.deepcopy(checkpoint["callbacks"][callback.state_key]))
+            if callback.state_key in states:
+                callback.load_state_dict(copy.deepcopy(states[callback.state_key]))
 
 
 @contextmanager
@@ -52,15 +54,23 @@ def _cannot_go_on(what: str) -> Iterator[None]:
         raise InputError(f"its {what} cannot go on ({type(error).__name__}: {error}). Remedy: resume from another run.") from error
 
 
-def _step_on_trial(checkpoint: Mapping[str, Any], module: TranscriptionModule) -> None:
+def step_on_trial(checkpoint: Mapping[str, Any], module: TranscriptionModule) -> None:
+    """Let a copy of a module go on from a checkpoint's weights, optimizer and learning rate, for one step without a gradient.
+
+    Raises:
+        InputError: its weights are, or become, NaN or infinite.
+        Exception: almost any, as torch meets it.
+    """
     trial = copy.deepcopy(module)
     configured: Any = trial.configure_optimizers()
     scheduled = isinstance(configured, dict)
     optimizer = configured["optimizer"] if scheduled else configured
     trial.load_state_dict(checkpoint["state_dict"])
+    wanted = optimizer.defaults
     optimizer.load_state_dict(checkpoint["optimizer_states"][0])
-    for group in optimizer.param_groups:
-        group["capturable"] = False  # a matter of GPUs; this is on the CPU
+    if wanted.get("capturable"):  # a matter of GPUs; this is on the CPU
+        for group in optimizer.param_groups:
+            group["capturable"] = False
     for parameter in trial.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step(lambda: torch.zeros(()))  # some optimizers ask for the loss

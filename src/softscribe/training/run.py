@@ -125,7 +125,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         raise InputError(f"trainer: {error} Remedy: see configs/trainer/.") from error
     if resume:
         with concerning(last):
-            check_resumable(checkpoint, trainer, module)
+            check_resumable(checkpoint, trainer, module, data)
         changed = settings_since(checkpoint, settings_in_words(asdict(settings)))
         if changed and trainer.is_global_zero:
             print(shown(f"config.yaml was changed since step {first_step}, and holds from here on: {'; '.join(changed)}"))
