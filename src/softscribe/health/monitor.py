@@ -47,8 +47,8 @@ class Alarm:
 class Limit:
     """The range in which a number is healthy, and from which progress of the training on that is asked for.
 
-    >>> Limit("blur", "entry_spread_frames", highest=20.0).broken_by(31.0)
-    'entry_spread_frames 31.00, healthy up to 20.00'
+    >>> Limit("blur", "entry_spread_share", highest=0.4).broken_by(0.631)
+    'entry_spread_share 0.63, healthy up to 0.40'
     """
 
     alarm: str
@@ -89,7 +89,7 @@ REMEDIES = {
     "collapse": "stretched targets with loss=sdtw_annealed; with unique ones a horizontal weight of .1; a higher gamma or prior at first",
     "diagonalization": "a diagonal prior that ends, or a lower one; step weights 1-1-2; more steps",
     "blur": "let gamma end lower, near 1 for the sum over 12 outputs",
-    "shift": "time_shift=compensate takes it back after training; model=mcnn_short or an energy loss (loss.energy) keeps it small",
+    "shift": "time_shift=compensate takes back what is below half a second, after training; model=mcnn_short or loss.energy keep it small",
 }
 
 BEYOND_GOING_BACK = frozenset({"shift", "diagonalization", "blur"})
