@@ -119,6 +119,27 @@ def themes(folder: Path) -> None:
     row(f"{len(paths)} themes, {sum(map(len, truths)) / settings.frames_per_second:.0f} s", found=both(onsets, truths, truths, 24.609))
 
 
+def coverage(references: list[np.ndarray], activations: list[np.ndarray], rate: float) -> None:
+    """How often does the interval from a few excerpts hold the estimate from all there is? The number counts, and not the length."""
+    rng = np.random.default_rng(NOISE_SEED)
+    rising = [rises(each) for each in activations]
+    everything = estimate_time_shift(references, rising, rate).frames
+    print("\n| excerpts | interval holds the estimate of everything | its width, frames, median | largest error of the estimate, frames |")
+    print("|---|---|---|---|")
+    for count, seconds in ((8, 2.0), (8, 10.0), (16, 5.0)):
+        found = []
+        for _ in range(200):
+            chosen = rng.integers(len(references), size=count)
+            starts = [rng.integers(len(references[each]) - round(seconds * rate)) for each in chosen]
+            excerpts = [slice(start, start + round(seconds * rate)) for start in starts]
+            pairs = [(references[each][part], rising[each][part]) for each, part in zip(chosen, excerpts, strict=True)]
+            found.append(estimate_time_shift(*map(list, zip(*pairs, strict=True)), rate))
+        held = np.mean([each.lowest_frames <= everything <= each.highest_frames for each in found])
+        width = np.median([each.highest_frames - each.lowest_frames for each in found])
+        worst = max(abs(each.frames - everything) for each in found)
+        print(f"| {count} of {seconds:g} s | {held:.2f} | {width:.2f} | {worst:.2f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
@@ -147,6 +168,9 @@ def main() -> None:
         slope, offset = np.polyfit(injected, found, 1)
         worst = np.abs(np.array(found) - slope * injected - offset).max()
         print(f"injected shifts, {split}: slope {slope:.4f}, offset {offset:+.2f}, largest residual {worst:.3f} frames")
+
+    noisy = made_activations(np.random.default_rng(NOISE_SEED))["blurred, noisy"]
+    coverage(onsets["train"], [noisy(truth).astype(np.float32) for truth in truths[12]["train"]], rate)
 
     header("linear model trained with a delay of", "split")
     delays = (-4, 0, 4)

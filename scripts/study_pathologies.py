@@ -96,6 +96,7 @@ SHOWS = {  # health number -> pathology
     "neutral_distance_ratio": "diagonalization",
     "rewarp_following": "diagonalization",
     "entry_spread_frames": "blur",
+    "entry_spread_share": "blur",
     "path_entropy_per_frame": "blur",
     "change_width_frames": "blur",
     "time_shift_frames": "shift",
@@ -171,6 +172,8 @@ def table(results: list[dict[str, Any]]) -> None:
 def alarms_of(runs: list[dict[str, Any]]) -> str:
     """Return for each alarm in how many runs it sounds, and when first, as a share of the training: what was measured is shown to the
     monitor again, so that limits may change without another training."""
+    if not any(each["health"] for each in runs):
+        return "not watched"
     first: dict[str, list[float]] = {}
     for each in runs:
         monitor, sounded = HealthMonitor(), set()

@@ -16,7 +16,9 @@ def test_recipes_are_configs(pathology: str, recipe: str) -> None:
     settings = read_settings(TrainSettings, compose_config("train", words))
     loss = create_loss(settings.loss)
     assert settings.seed == 3
-    assert settings.model == {"name": "linear", "frames": 1 if recipe == "one frame" else 75, "init": None}
+    frames = {"one frame": 1, "CNN, 29 frames": None, "CNN, 105 frames": None}.get(recipe, 75)
+    assert settings.model.get("frames") == frames
+    assert settings.model["name"] == ("mcnn" if frames is None else "linear")
     assert isinstance(loss, SdtwLoss) == (recipe != "strong")
 
 
@@ -29,7 +31,7 @@ def test_intervals_are_those_of_clopper_and_pearson() -> None:
 def test_a_recipe_of_two_names_is_trained_once() -> None:
     names = [(name, recipe) for name, recipes in study_pathologies.RECIPES.items() for recipe in recipes]
     trained = {study_pathologies.trained_as(*each) for each in names}
-    assert len(trained) == len({study_pathologies.RECIPES[name][recipe] for name, recipe in trained}) == len(names) - 2
+    assert len(trained) == len({study_pathologies.RECIPES[name][recipe] for name, recipe in trained}) == len(names) - 3
     assert study_pathologies.trained_as("blur", "gamma 1") == ("diagonalization", "weights 1-1-2")
 
 
@@ -45,3 +47,4 @@ def test_alarms_are_counted_by_runs_and_first_sounds() -> None:
     sound = {"health": [{"largest_frame_share": 0.1}] * 4}
     assert study_pathologies.alarms_of([crowded, sound]) == "collapse 1/2, 0.75"
     assert study_pathologies.alarms_of([sound]) == "none"
+    assert study_pathologies.alarms_of([{"health": []}]) == "not watched"
