@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from interrupted_runs import Stop, differences, start, stopped, traces, train_with_stops
 from softscribe.cli import main
-from softscribe.cli.runs import run_one, run_seeds
+from softscribe.cli.runs import begin_seeds, run_one
 from softscribe.report import curve_points
 from softscribe.training import RunInterruptedError, TrainSettings, train
 from softscribe.training.checkpoints import BEST, LAST, STOP_SIGNALS, read_checkpoint
@@ -162,7 +162,7 @@ def test_interrupted_seeds_go_on(demanding: TrainSettings, uninterrupted: Path, 
     assert run_one(replace(demanding, seed=1), tmp_path / "runs" / "seed-1") == 0
     first = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "seed-1" / "checkpoints").iterdir()}
     with stopped(Stop("SIGTERM", "batch", 5)):
-        assert run_seeds(demanding, [1, 0, 2], tmp_path / "runs") == 143
+        assert begin_seeds(demanding, [1, 0, 2], tmp_path / "runs") == 143
     assert f"all 3 seeds: softscribe train resume={tmp_path / 'runs'}\n" in capsys.readouterr().err
     assert main(["train", f"resume={tmp_path / 'runs'}"]) == 0
     assert "\n3 seeds: mean" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from softscribe.cli.runs import LAST, SEEDS_NAME, new_folder, read_seeds, run_one, run_seeds, seeds_of
+from softscribe.cli.runs import LAST, SEEDS_NAME, begin_seeds, new_folder, parse_seeds, refuse_what_is_there, run_one, run_seeds
 from softscribe.cli.settings import CONFIG_NAME, MODEL_CARD, compose_config, find_model, newest_run, read_run, read_settings
 from softscribe.errors import InputError
 
@@ -79,10 +79,14 @@ def _train(words: list[str]) -> int:
     if "resume" in given:
         if overrides or "seeds" in given:
             raise InputError(f"resume={given['resume']}: takes no other settings, a run goes on as it began. Remedy: leave the others out.")
-        folder = newest_run(Path(given["resume"]), str(LAST))
-        # Whoever names the folder of one seed means that seed alone.
-        seeds = [] if folder == Path(given["resume"]) else seeds_of(folder.parent)
-        return run_seeds(read_run(folder), seeds, folder.parent) if seeds else run_one(read_run(folder), folder, resume=True)
+        named = Path(given["resume"])
+        if (named / SEEDS_NAME).is_file():
+            return run_seeds(named)
+        folder = newest_run(named, str(LAST))
+        # Whoever names the folder of one seed means that seed alone; whoever names a folder of runs, all seeds of the newest.
+        if folder != named and (folder.parent / SEEDS_NAME).is_file():
+            return run_seeds(folder.parent)
+        return run_one(read_run(folder), folder, resume=True)
     config = compose_config("train", overrides)
     if config.model.get("init"):
         config.model.init = str(find_model(Path(config.model.init)))
@@ -94,15 +98,12 @@ def _train(words: list[str]) -> int:
             print(f"softscribe train: {stopped}", file=sys.stderr)
             return 128 + stopped.signal_number
     one_process = settings.trainer.devices == 1 and settings.trainer.nodes == 1
-    seeds = read_seeds(given["seeds"]) if "seeds" in given else []
-    folder = new_folder(Path(settings.runs) / settings.name, one_process)
-    if (folder / LAST).exists():  # a folder without one holds nothing that could be lost
-        raise InputError(f"{folder}: a run is there already. Remedy: resume={folder}, or another name.")
-    if not seeds:
-        return run_one(settings, folder)
-    if not one_process:
+    seeds = parse_seeds(given["seeds"]) if "seeds" in given else []
+    if seeds and not one_process:
         raise InputError("seeds: several seeds run in one process only. Remedy: one command for each seed.")
-    return run_seeds(settings, seeds, folder)
+    folder = new_folder(Path(settings.runs) / settings.name, one_process)
+    refuse_what_is_there(folder)
+    return begin_seeds(settings, seeds, folder) if seeds else run_one(settings, folder)
 
 
 def _evaluate(words: list[str]) -> int:

@@ -9,7 +9,6 @@ from softscribe.report.page import REPORT_NAME, write_page
 from softscribe.report.run_files import RunFiles, clip, finite, read_run_files, read_seeds
 from softscribe.report.run_report import LAYOUT, MOST_CURVES, MOST_MEASURES, Headline, Table
 
-SEEDS_NAME = "seeds.json"
 MOST_SEEDS = 30
 
 _COLUMNS = {
@@ -32,12 +31,12 @@ def write_seeds_report(folder: Path) -> Path:
         InputError: the file cannot be written.
     """
     gaps: list[str] = []
-    summary = read_seeds(folder / SEEDS_NAME, gaps)
+    summary = read_seeds(folder / "seeds.json", gaps)
     numbers = summary.get("seeds")
     seeds = [number for number in numbers if type(number) is int] if isinstance(numbers, list) else []
     runs = {number: read_run_files(folder / f"seed-{number}") for number in seeds[:MOST_SEEDS]}
     if len(seeds) > len(runs):
-        gaps.append(f"{SEEDS_NAME}: {len(seeds)} seeds, of which {len(runs)} are shown.")
+        gaps.append(f"seeds.json: {len(seeds)} seeds, of which {len(runs)} are shown.")
     gaps += [f"seed-{number}: {gap}" for number, run in runs.items() for gap in run.gaps if not gap.startswith("plots/")]
     alarms = sum(len(run.alarms or []) for run in runs.values())
     name = next((run.setting("name") for run in runs.values()), None)
