@@ -49,7 +49,7 @@ def draw_run(
         torch.logit(torch.from_numpy(activations)[None], eps=1e-6), torch.from_numpy(segment.unique(targets).values[rows])[None]
     )
     counts = torch.tensor([cost.shape[1]]), torch.tensor([cost.shape[2]])
-    aligned = aligning(create_loss(settings.loss)).final_alignment(cost, *counts).expected_alignment[0].numpy()
+    aligned = aligning(create_loss(settings.loss)).final_alignment(cost, *counts)[0].numpy()
     of_unique = np.zeros((len(aligned), rows[-1] + 1))
     np.add.at(of_unique.T, rows, aligned.T)
     show_frames(top, of_unique / of_unique.sum(axis=1, keepdims=True), fps, shades(WRITTEN), largest=1.0)

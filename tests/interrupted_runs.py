@@ -113,6 +113,7 @@ PROCESSES.set_forkserver_preload(["softscribe.cli", "softscribe.training"])
 def _in_process(words: list[str], settings: TrainSettings | None, folder: Path, stop: Stop | None, environment: dict, output: Path) -> None:
     """The command line's own path, with its messages and exit statuses, for settings that come without Hydra."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
     multiprocessing.set_start_method("fork", force=True)  # of the run's own workers, as in a process that nobody forked
     os.environ.update(environment)
     torch.set_num_threads(1)

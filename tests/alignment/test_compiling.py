@@ -53,6 +53,7 @@ def test_two_types_at_once_are_kept_apart(tmp_path: Path) -> None:
         assert start(tmp_path, kind, "").communicate(timeout=120)[0] == DOUBLED
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("damaged", "content"), [("*.nbi", b""), ("*.nbc", b"cut off"), ("*.nbi", "another version")])
 def test_what_cannot_be_read_is_compiled_anew(tmp_path: Path, damaged: str, content: bytes | str) -> None:
     (tmp_path / "doubling.py").write_text(KERNEL)

@@ -398,7 +398,7 @@ def test_dear_cells_are_not_blocked(gamma: float, results: dict[Any, tuple[Tenso
     torch.testing.assert_close(gradient.double(), torch.autograd.grad(expected.sum(), cost)[0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_exponents_go_beyond_int32() -> None:
     case = case_of(1600, 1, gamma=0.001, lowest=1000.0, highest=1000.0, gradient_wanted=False)  # 2^(-2.3e9) in the end
     ((losses, _),) = simulate([case])

@@ -138,7 +138,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_a_full_disk_is_one_clear_error_and_leaves_no_half_file(tmp_path, add_pair, store, jobs):
     corpus_of(tmp_path, add_pair, 4)
     finished = subprocess.run(
@@ -159,7 +159,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_half_file(tmp_path, add_pa
         store.recordings()
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.soak)])
 def test_a_run_killed_at_any_moment_is_finished_by_the_next(tmp_path, add_pair, store, sent):
     recordings, _ = corpus_of(tmp_path, add_pair, 20)  # enough that some are left when the signal arrives
     process = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path), "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

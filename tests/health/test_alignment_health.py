@@ -10,6 +10,7 @@ from softscribe.alignment import TWO_ONE_STEPS, StepWeights, align, bce_cost
 from softscribe.health import activation_health, alignment_health, diagonalization, health_numbers
 from softscribe.health.alignment_health import entries, frame_shares, target_groups
 from softscribe.health.diagonalization import LARGEST_WARP, rewarped_rows
+from softscribe.health.monitor import NUMBERS_OF_COLLAPSE
 
 SHARP = 0.01
 
@@ -193,3 +194,31 @@ def test_targets_that_do_not_fit_are_refused() -> None:
             health_numbers(torch.rand(1, 9, 3), targets=torch.ones(1, 3, 2), prior=prior)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"logits, targets: .*Remedy"):
         activation_health(torch.rand(1, 9, 3), torch.ones(1, 4, 2))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_targets_say_nothing_about_collapse(count: int) -> None:
+    """One target has all frames by nature; it is left out, beside others, and alone raises nothing."""
+    targets = torch.zeros(1, count, 4)
+    targets[0, :, :count] = torch.eye(count)
+    few = health_numbers(torch.rand(1, 60, count), targets=targets)
+    assert all(math.isnan(few[name]) for name in NUMBERS_OF_COLLAPSE)
+    both = torch.cat([torch.nn.functional.pad(targets, (0, 0, 0, 8 - count)), torch.eye(8)[None, :, :4]])
+    cost = torch.rand(2, 60, 8)
+    together = health_numbers(cost, target_counts=torch.tensor([count, 8]), targets=both)
+    alone = health_numbers(cost[1:], targets=both[1:])
+    assert [together[name] for name in NUMBERS_OF_COLLAPSE] == pytest.approx([alone[name] for name in NUMBERS_OF_COLLAPSE])
+
+
+def test_silence_that_is_written_hides_no_silence_that_is_not() -> None:
+    """A rest of eight segments, and a network that says nothing at all; padding may hold anything."""
+    targets = (torch.rand(8, 6, 12, generator=torch.Generator().manual_seed(0)) > 0.6).float()
+    targets[7] = 0
+    logits = torch.full((8, 60, 12), -8.0)
+    frame_counts = torch.full((8,), 60)
+    frame_counts[2] = 40
+    logits[2, 40:] = torch.nan
+    heard = activation_health(logits, targets, frame_counts)
+    assert math.isnan(float(heard.density_ratio[7]))
+    assert (heard.density_ratio[:7] < 0.01).all()
+    assert torch.isnan(heard.change_width_frames).all(), "nothing changes"

@@ -108,7 +108,7 @@ def test_health_charts_show_what_is_healthy(run: Path) -> None:
         for name in ("time shift frames", "entry spread share", "diagonal distance frames")
     )
     assert "Healthy up to 3.00 after 25% of the training. Healthy from -3.00 after 25% of the training." in shift
-    assert "Healthy up to 0.40 after 25% of the training." in spread
+    assert "Healthy up to 0.30 after 25% of the training." in spread
     assert "Healthy" not in other
     heights = [float(line["y1"]) for line in page.of("line") if line.get("class") == "limit"]
     assert len(heights) == 3

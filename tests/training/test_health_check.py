@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import load_file
 
+from interrupted_runs import Stop, stopped
 from softscribe.cli.settings import compose_config, read_settings
 from softscribe.errors import InputError
 from softscribe.health import BEYOND_GOING_BACK, HealthMonitor, Limit
@@ -178,6 +179,15 @@ def test_what_earlier_weights_do_not_help_leads_nowhere_back(
     assert [(alarm["name"], alarm["action"]) for alarm in alarms] == [("blur", "none"), ("diagonalization", "none"), ("shift", "none")]
     weights = [load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("act", "ignore")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_alarms_of_steps_that_come_again_are_forgotten(settings: TrainSettings, tmp_path: Path) -> None:
+    """They sound again, or, with other settings, perhaps not."""
+    with stopped(Stop("exception", "batch", 5)), pytest.raises(ZeroDivisionError):
+        train(settings, tmp_path)
+    (tmp_path / "alarms.jsonl").write_text('{"step": 2, "name": "blur"}\n{"step": 7, "name": "shift"}\n')
+    train(settings, tmp_path, resume=True)
+    assert [line["step"] for line in read_alarms(tmp_path / "alarms.jsonl")] == [2]
 
 
 def test_a_run_that_acted_resumes_to_the_same_bits(settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

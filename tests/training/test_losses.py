@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from softscribe.alignment import bce_cost
 from softscribe.errors import InputError
 from softscribe.models import CONTEXT_FRAMES
 from softscribe.training.energy import energy_loss
@@ -83,12 +84,24 @@ def test_the_final_alignment_keeps_a_prior_that_stays_and_drops_one_that_ends() 
     torch.manual_seed(7)
     cost, counts = 10 * torch.rand(1, 20, 20), torch.tensor([20])
     ending, staying, none = ({"start": 50.0, "end": 0.0, "shape": "linear"}, 50.0, 0.0)
-    found = [
-        SdtwLoss(gamma=1.0, diagonal_prior=prior).final_alignment(cost, counts, counts).expected_alignment
-        for prior in (ending, staying, none)
-    ]
+    found = [SdtwLoss(gamma=1.0, diagonal_prior=prior).final_alignment(cost, counts, counts) for prior in (ending, staying, none)]
     torch.testing.assert_close(found[0], found[2])
     assert (found[1] - found[2]).abs().max() > 0.01
+
+
+def test_the_final_alignment_of_a_time_symmetric_loss_is_not_late() -> None:
+    """Where the costs of two targets cross in the middle, a small horizontal weight enters the second late, both directions in time."""
+    logits = torch.linspace(-1.5, 1.5, 60)[None, :, None] * torch.tensor([-1.0, 1.0])
+    cost, counts = bce_cost(logits, torch.eye(2)[None]), (torch.tensor([60]), torch.tensor([2]))
+    entered = [
+        float(SdtwLoss(**CONSTANT, horizontal=0.1, time_symmetric=symmetric).final_alignment(cost, *counts)[0, :, 0].sum())
+        for symmetric in (False, True)
+    ]
+    assert entered[0] > 32
+    assert entered[1] == pytest.approx(30.5, abs=0.6)
+    padded = torch.nn.functional.pad(cost, (0, 3, 0, 5), value=7.0)
+    symmetric = SdtwLoss(**CONSTANT, horizontal=0.1, time_symmetric=True)
+    torch.testing.assert_close(symmetric.final_alignment(padded, *counts)[:, :60, :2], symmetric.final_alignment(cost, *counts))
 
 
 def test_the_time_symmetric_loss_has_no_direction_of_time() -> None:

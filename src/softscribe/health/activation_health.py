@@ -13,9 +13,11 @@ class ActivationHealth(NamedTuple):
     """Numbers about each item of a batch. Shape: all (B,)"""
 
     density_ratio: Float[Tensor, " B"]
-    """Mean activation divided by the targets' mean: near 0 the network has fallen silent, far above 1 it says everything."""
+    """Mean activation divided by the targets' mean: near 0 the network has fallen silent, far above 1 it says everything. NaN where
+    the targets are silent."""
     change_width_frames: Float[Tensor, " B"]
-    """How many frames an output takes to go on or off: 1 for a change from 0 to 1 at once, w for w equal steps. Large: blurring."""
+    """How many frames an output takes to go on or off: 1 for a change from 0 to 1 at once, w for w equal steps. Large: blurring. NaN
+    where nothing changes."""
 
 
 def activation_health(
@@ -49,10 +51,11 @@ def activation_health(
     written, rows = _inside(targets, "target_counts", target_counts)
     density = written.sum(dim=(1, 2)) / rows
     changes = (activations[:, 1:] - activations[:, :-1]).abs()
-    changes = changes * (torch.arange(1, activations.shape[1]) < frames[:, None])[:, :, None]
+    changes = changes.where((torch.arange(1, activations.shape[1]) < frames[:, None])[:, :, None], 0.0)
+    squares = changes.square().sum(dim=(1, 2))
     return ActivationHealth(
-        density_ratio=sounding.sum(dim=(1, 2)) / frames / density.clamp(min=1e-9),
-        change_width_frames=changes.sum(dim=(1, 2)) / changes.square().sum(dim=(1, 2)).clamp(min=1e-12),
+        density_ratio=sounding.sum(dim=(1, 2)) / frames / density.where(density > 0, torch.nan),
+        change_width_frames=changes.sum(dim=(1, 2)) / squares.where(squares > 0, torch.nan),
     )
 
 
@@ -60,4 +63,4 @@ def _inside(sequence: Tensor, name: str, counts: Tensor | None) -> tuple[Tensor,
     """Return a sequence with zeros for padding, and its counts."""
     counts = item_counts(name, counts, *sequence.shape[:2])
     inside = torch.arange(sequence.shape[1]) < counts[:, None]
-    return sequence * inside[:, :, None], counts
+    return sequence.where(inside[:, :, None], 0.0), counts

@@ -34,7 +34,7 @@ class AlignmentHealth(NamedTuple):
     entry_spread_frames: Float[Tensor, " B"]
     """How far apart two random paths enter a target, mean over the targets. Large: blurring."""
     entry_spread_share: Float[Tensor, " B"]
-    """The same as a share of what it is when all paths are equally likely. Near 1: nothing but blur. NaN where there is a single target."""
+    """The same as a share of what it is for costs of 0. Near 0: sharp; near 1: nothing but blur. NaN for a single target."""
     path_entropy_per_frame: Float[Tensor, " B"]
     """Nats."""
 

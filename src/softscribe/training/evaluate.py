@@ -137,8 +137,8 @@ def align_segment(
     with torch.inference_mode():
         logits = torch.logit(torch.from_numpy(activations[inside]), eps=SMALLEST_ACTIVATION)
         cost = bce_cost(logits[None], torch.from_numpy(unique.values[row_targets])[None].float())
-        result = loss.final_alignment(cost, *(torch.tensor([length]) for length in cost.shape[1:]))
-    onsets = aligned_onsets(result.expected_alignment[0].numpy(), row_targets, segment.prepared.frames_per_second)
+        expected = loss.final_alignment(cost, *(torch.tensor([length]) for length in cost.shape[1:]))
+    onsets = aligned_onsets(expected[0].numpy(), row_targets, segment.prepared.frames_per_second)
     return onsets, unique.onsets_quarters
 
 

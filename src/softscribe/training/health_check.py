@@ -45,6 +45,8 @@ class HealthCheck(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TranscriptionModule)
+        if trainer.is_global_zero and self.path.exists():
+            self._write()  # alarms of steps that come again would stay until the next one
         if not self.healthy_weights:
             self._remember(pl_module)
 
@@ -137,10 +139,13 @@ class HealthCheck(Callback):
             self.lines.append({"step": step, **asdict(alarm), "action": action})
             module.print(f"step {step}: ALARM {alarm} Action: {action}.")
         if trainer.is_global_zero:
-            with replacing(self.path) as temporary:
-                temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
+            self._write()
         if policy == "stop":
             raise InputError(f"step {step}: {' '.join(map(str, alarms))} See {self.path}.")
+
+    def _write(self) -> None:
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
 
     def _act(self, trainer: pl.Trainer, module: TranscriptionModule) -> None:
         module.model.load_state_dict(self.healthy_weights)

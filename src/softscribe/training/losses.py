@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softscribe.alignment import Alignment, StepWeights, align, bce_cost, gpu_is_usable, soft_dtw, time_symmetric_soft_dtw
+from softscribe.alignment import StepWeights, align, bce_cost, gpu_is_usable, soft_dtw, time_symmetric_soft_dtw
+from softscribe.alignment.time_symmetry import reversed_in_time
 from softscribe.errors import InputError
 from softscribe.training.energy import energy_loss
 from softscribe.training.schedules import Schedule
@@ -110,10 +111,20 @@ class SdtwLoss:
         """Return the step weights when the share `progress` of the training is done; at its end by default."""
         return StepWeights(**{name: schedule(progress) for name, schedule in self.step_weights.items()})
 
-    def final_alignment(self, cost: Float[Tensor, "B N M"], frame_counts: Int[Tensor, " B"], target_counts: Int[Tensor, " B"]) -> Alignment:
-        """Align as training does in the end: at the final gamma and step weights, with a prior if one stays."""
+    def final_alignment(
+        self, cost: Float[Tensor, "B N M"], frame_counts: Int[Tensor, " B"], target_counts: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B N M"]:
+        """Return E as training has it in the end: at the final gamma and step weights, with a prior if one stays, and, if it aligns in both
+        directions of time, their mean."""
+
+        def expected(matrix: Tensor) -> Tensor:
+            return align(matrix, frame_counts, target_counts, gamma=self.gamma.final, weights=self.weights()).expected_alignment
+
         cost = cost + self.final_prior(frame_counts, target_counts, *cost.shape[1:])
-        return align(cost, frame_counts, target_counts, gamma=self.gamma.final, weights=self.weights())
+        if not self.time_symmetric:
+            return expected(cost)
+        backwards = expected(reversed_in_time(cost, frame_counts, target_counts))
+        return (expected(cost) + reversed_in_time(backwards, frame_counts, target_counts)) / 2
 
     def final_prior(
         self, frame_counts: Int[Tensor, " B"], target_counts: Int[Tensor, " B"], frames: int, targets: int

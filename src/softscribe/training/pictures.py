@@ -52,14 +52,14 @@ class SegmentPictures(Callback):
             with torch.inference_mode():
                 logits = module.model(batch.features.to(module.device)).float()
                 cost = bce_cost(logits, batch.targets.to(module.device)).cpu()
-                aligned = loss.final_alignment(cost, batch.frame_counts, batch.target_counts)
+                expected_alignment = loss.final_alignment(cost, batch.frame_counts, batch.target_counts)
             figure = plot_segment(
                 features=item.features,
                 activations=torch.sigmoid(logits)[0].cpu().numpy(),
                 truth=item.truth,
                 weak_targets=item.targets,
                 cost=cost[0].numpy(),
-                expected_alignment=aligned.expected_alignment[0].numpy(),
+                expected_alignment=expected_alignment[0].numpy(),
                 frames_per_second=segment.prepared.frames_per_second,
                 settings=dataset.features,
                 title=f"{segment.name}, step {trainer.global_step}",
