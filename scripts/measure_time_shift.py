@@ -96,7 +96,8 @@ def compensation(
     print(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for delay in (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 4.0, -2.5):
         delayed = {split: [shift_back(each, -delay) for each in predicted[split]] for split in ("validation", "test")}
-        found = estimate_time_shift(onsets["validation"], [rises(each) for each in delayed["validation"]], rate).compensation_frames
+        shift = estimate_time_shift(onsets["validation"], [rises(each) for each in delayed["validation"]], rate)
+        found = shift.compensation_frames(rate)
         scores = [
             np.mean(
                 [

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from softscribe.alignment import TWO_ONE_STEPS, StepWeights, align, bce_cost
+from all_paths import Graph
+from softscribe.alignment import TWO_ONE_STEPS, Step, StepWeights, Subsequence, align, bce_cost
 from softscribe.health import activation_health, alignment_health, diagonalization, health_numbers
-from softscribe.health.alignment_health import entries, frame_shares, target_groups
-from softscribe.health.diagonalization import LARGEST_WARP, rewarped_rows
+from softscribe.health.alignment_health import target_groups
+from softscribe.health.diagonalization import LARGEST_WARP, NEUTRAL, rewarped_rows
 from softscribe.health.monitor import NUMBERS_OF_COLLAPSE
 
 SHARP = 0.01
@@ -40,13 +41,24 @@ def test_crowded_frames_are_counted() -> None:
     assert float(health.largest_target_share) > 0.9
 
 
-def test_even_timing_has_no_distance_from_itself_and_an_early_start_has() -> None:
-    uneven = [1, 1, 1, 1, 16]
-    distances = [float(alignment_health(certain_cost(counts), gamma=SHARP).diagonal_distance_frames) for counts in ([4] * 5, uneven)]
-    assert distances[0] < 2
-    positions = np.repeat(np.arange(5), uneven) + 0.5
-    expected = 20 * np.sqrt(np.mean((positions / 5 - (np.arange(20) + 0.5) / 20) ** 2))
-    assert distances[1] == pytest.approx(expected, rel=1e-6)
+def test_under_neutral_weights_the_ratio_is_one_and_a_prior_that_holds_the_diagonal_lowers_it() -> None:
+    """By the definition: positions of E in shares of the targets, against times in shares of the frames; free ends are left out."""
+    generator = torch.Generator().manual_seed(3)
+    cost = 8 * torch.rand(2, 20, 15, generator=generator)
+    counts = torch.tensor([20, 13]), torch.tensor([15, 9])
+    prior = 3 * ((torch.arange(20)[:, None] / 20 - torch.arange(15) / 15).abs() * 15)[None].expand(2, -1, -1)
+    for options in ({"weights": StepWeights(horizontal=0.3)}, {"weights": NEUTRAL, "boundaries": Subsequence(frames="both")}):
+        found = diagonalization(cost, *counts, targets=torch.rand(2, 15, 4, generator=generator), prior=prior, seed=0, **options)
+        for item, (frames, rows) in enumerate(zip(*(count.tolist() for count in counts), strict=True)):
+            inside = cost[item : item + 1, :frames, :rows].double()
+            distances = []
+            for matrix, each in ((inside + prior[item, :frames, :rows], options), (inside, {**options, "weights": NEUTRAL})):
+                expected = align(matrix, **each).expected_alignment[0].numpy()
+                passed = expected.sum(axis=1) > 0
+                at = (expected[passed] @ (np.arange(rows) + 0.5)) / expected[passed].sum(axis=1) / rows
+                distances.append(np.sqrt(np.mean((at - ((np.arange(frames) + 0.5) / frames)[passed]) ** 2)))
+            assert float(found.neutral_distance_ratio[item]) == pytest.approx(distances[0] / distances[1], rel=1e-6)
+    assert (found.neutral_distance_ratio < 0.9).all()
 
 
 def test_repeated_targets_are_one_target() -> None:
@@ -56,17 +68,38 @@ def test_repeated_targets_are_one_target() -> None:
     assert float(health.largest_target_share) == pytest.approx(8 / 11, abs=1e-6)
 
 
-def test_the_spread_of_entries_is_the_distance_of_two_random_paths() -> None:
-    """Two targets, costs of 0: the entry is equally likely anywhere, by enumeration of all paths."""
-    frames, gamma = 7, 1.0
-    health = alignment_health(torch.zeros(1, frames, 2), gamma=gamma)
-    expected = align(torch.zeros(1, frames, 2).double(), gamma=gamma).expected_alignment
-    entered = entries(frame_shares(expected, torch.tensor([[0, 1]])))[0, :, 1]
-    steps = torch.diff(entered, prepend=torch.zeros(1))
-    steps = torch.cat([steps, 1 - entered[-1:]])
-    times = torch.arange(len(steps)).double()
-    distance = (steps[:, None] * steps * (times[:, None] - times).abs()).sum()
-    assert float(health.entry_spread_frames) == pytest.approx(float(distance), abs=1e-9)
+@pytest.mark.parametrize("gamma", [0.2, 1.0, 5.0])
+def test_the_spread_of_entries_is_the_distance_of_two_random_paths(gamma: float) -> None:
+    """Over all paths that hold one target in each frame, gone through one by one."""
+    rng = np.random.default_rng(0)
+    cost = rng.uniform(0, 4, size=(9, 4))
+    one_target_per_frame = [(1, 0, 1.0, 0.0), (1, 1, 2.0, 0.0)]
+    graph = Graph(cost, one_target_per_frame, starts={(0, 0): (1.0, 0.0)}, ends={(8, 3): (0.0, 0.0)})
+    paths = list(graph.paths())
+    probabilities = np.exp([(min(map(graph.path_cost, paths)) - graph.path_cost(path)) / gamma for path in paths])
+    probabilities /= probabilities.sum()
+    entered = np.array([[min(frame for (frame, row), *_ in path if row >= target) for target in range(1, 4)] for path in paths])
+    pairs = np.abs(entered[:, None] - entered).mean(axis=2)
+    steps = [Step(frames, targets, weight) for frames, targets, weight, _ in one_target_per_frame]
+    health = alignment_health(torch.from_numpy(cost)[None], gamma=gamma, steps=steps)
+    assert float(health.entry_spread_frames) == pytest.approx(probabilities @ pairs @ probabilities, rel=1e-6)
+
+
+def test_a_frame_that_holds_several_targets_is_shared_among_them() -> None:
+    """One path; at its last frame, of four targets, it is a quarter in each: F is 3/4, 1/2 and 1/4."""
+    cost = torch.full((1, 9, 4), 9.0)
+    cost[0, :, 0] = cost[0, 8] = 0.0
+    health = alignment_health(cost, operator="hard")
+    assert float(health.entry_spread_frames) == pytest.approx(2 * (3 / 16 + 4 / 16 + 3 / 16) / 3)
+    crowded = health_numbers(torch.rand(1, 3, 12), targets=torch.eye(12)[None])
+    assert math.isnan(crowded["entry_spread_share"]), "twelve targets cannot be told apart in three frames"
+
+
+def test_costs_of_steps_are_no_sharpness() -> None:
+    """They hold where the costs know nothing, too, at the temperature of the loss."""
+    steps = [Step(1, 0), Step(1, 1, cost=20.0)]
+    for gamma in (1.0, 10.0):
+        assert float(alignment_health(torch.zeros(1, 30, 5), steps=steps, gamma=gamma).entry_spread_share) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -120,11 +153,38 @@ def test_a_higher_temperature_spreads_the_entries() -> None:
     assert spreads[-1] > 10 * max(spreads[0], 0.01)
 
 
+def test_company_never_matters_to_counterfactuals() -> None:
+    """An item alone, and before a longer one in a batch whose padding holds anything."""
+    generator = torch.Generator().manual_seed(5)
+    targets = (torch.rand(2, 8, 12, generator=generator) > 0.6).float().repeat_interleave(6, dim=1)
+    cost, prior = 4 * torch.rand(2, 50, 48, generator=generator), torch.rand(2, 50, 48, generator=generator)
+    cost[0, 31:], cost[0, :, 30:], prior[0, 31:], prior[0, :, 30:] = 1e6, -1e6, 1e6, 1e6
+    options = {"weights": StepWeights(horizontal=0.5), "gamma": 2.0, "seed": 4}
+    together = diagonalization(cost, torch.tensor([31, 50]), torch.tensor([30, 48]), targets=targets, prior=prior, **options)
+    alone = diagonalization(cost[:1, :31, :30], targets=targets[:1, :30], prior=prior[:1, :31, :30], **options)
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one[:1], other)
+        assert one[0] != one[1]
+
+
+def test_frames_that_free_ends_leave_out_come_after_all_targets() -> None:
+    """Sound costs, beside music that is not written: the path leaves that out, and onsets follow the costs as without it."""
+    targets = torch.eye(6).repeat_interleave(8, dim=0)[None]
+    truth = torch.eye(6).repeat_interleave(torch.tensor([12, 5, 9, 4, 8, 10]), dim=0)[None]
+    cost = 20 * (1 - truth @ targets.mT)
+    unwritten = torch.full((1, 30, 48), 40.0)
+    options = {"targets": targets, "seed": 0, "weights": NEUTRAL}
+    alone = diagonalization(cost, **options)
+    beside = diagonalization(torch.cat([unwritten, cost, unwritten], dim=1), boundaries=Subsequence(frames="both"), **options)
+    assert float(beside.rewarp_following) == pytest.approx(float(alone.rewarp_following), abs=0.05)
+    assert abs(float(alone.rewarp_following)) < 0.05
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_rewarping_keeps_all_targets_and_their_number(seed: int) -> None:
     counts = torch.tensor([60, 41])
     groups = target_groups(torch.zeros(2, 9, 60), counts, torch.randint(0, 2, (2, 60, 2), generator=torch.Generator().manual_seed(seed)))
-    warped = groups.gather(1, rewarped_rows(groups, counts, np.random.default_rng(seed)))
+    warped = groups.gather(1, rewarped_rows(groups, counts, seed))
     for item, count in enumerate(counts.tolist()):
         before, after = (np.bincount(rows[item, :count].numpy()) for rows in (groups, warped))
         assert len(before) == len(after)
@@ -167,7 +227,6 @@ def test_a_prior_that_outweighs_sure_costs_is_found() -> None:
     assert float(results[2].neutral_distance_ratio) < 0.2 < float(results[0].neutral_distance_ratio) == 1.0
     numbers = health_numbers(cost, targets=targets, prior=30.0 * distance, weights=StepWeights(diagonal=2))
     assert numbers["rewarp_following"] > 0.95
-    assert numbers["diagonal_distance_frames"] < 1.5
 
 
 def test_widths_of_ramps_and_density() -> None:

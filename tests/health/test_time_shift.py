@@ -100,23 +100,23 @@ def test_the_seed_decides_the_interval_and_not_the_estimate() -> None:
 
 def test_what_cannot_be_known_is_not_compensated() -> None:
     onsets, heard = made_curves(0, 5.0)
-    assert estimate_time_shift(onsets, heard, 40.0).compensation_frames == pytest.approx(5, abs=0.5)
+    assert estimate_time_shift(onsets, heard, 40.0).compensation_frames(40.0) == pytest.approx(5, abs=0.5)
     unrelated = estimate_time_shift(onsets, made_curves(1, 5.0)[1], 40.0)
-    assert unrelated.compensation_frames == 0, "of another recording"
+    assert unrelated.compensation_frames(40.0) == 0, "of another recording"
     short = estimate_time_shift(*made_curves(0, 5.0, seconds=60), 40.0)
     assert short.frames == pytest.approx(5, abs=0.5)
-    assert short.compensation_frames == 0, "six pieces are too few for an interval"
+    assert short.compensation_frames(40.0) == 0, "six pieces are too few for an interval"
     assert math.isnan(short.certain_frames)
     for side in (-1, 1):
         beyond = estimate_time_shift(*made_curves(0, side * 23.0), 40.0)
         assert beyond.frames == side * 20, "half a second, as far as it looks"
-        assert beyond.compensation_frames == 0, "how far it is, is not known"
+        assert beyond.compensation_frames(40.0) == 0, "how far it is, is not known"
         assert beyond.certain_frames == side * 20, "that it is shifted, and to which side, is"
         assert (beyond.highest_frames if side > 0 else -beyond.lowest_frames) == math.inf
         assert json.loads(json.dumps(beyond.milliseconds(40.0)))["highest" if side > 0 else "lowest"] is None
     silent = estimate_time_shift(onsets, [np.zeros_like(heard[0])], 40.0)
     assert math.isnan(silent.frames)
-    assert silent.compensation_frames == 0
+    assert silent.compensation_frames(40.0) == 0
     assert silent.milliseconds(40.0) is None
     assert str(silent) == "not known, for nothing rises"
 
@@ -132,9 +132,18 @@ def test_what_cannot_be_known_is_not_compensated() -> None:
         (TimeShift(19.0, 18.0, math.inf), 0),
     ],
 )
-def test_compensation_asks_for_more_than_half_a_frame_and_less_than_four_of_doubt(shift: TimeShift, moved: float) -> None:
-    assert shift.compensation_frames == moved
+def test_compensation_asks_for_more_than_half_a_frame_and_less_than_a_tenth_of_a_second_of_doubt(shift: TimeShift, moved: float) -> None:
+    assert shift.compensation_frames(40.0) == moved
     assert json.loads(json.dumps(shift.milliseconds(40.0)))["estimate"] == pytest.approx(25 * shift.frames)
+
+
+def test_what_is_trusted_is_a_time_unless_a_frame_is_longer() -> None:
+    """12 ms are 1.2 frames of 10 ms; of 40 ms half a frame counts. The same seconds are believed at any rate."""
+    assert [TimeShift(2.0, lowest, 3.0).compensation_frames(100.0) for lowest in (1.1, 1.3)] == [0, 2.0]
+    assert [TimeShift(0.9, lowest, 1.2).compensation_frames(25.0) for lowest in (0.45, 0.55)] == [0, 0.9]
+    assert [TimeShift(20.0, 15.0, highest).compensation_frames(100.0) for highest in (24.0, 26.0)] == [20.0, 0]
+    with pytest.raises(InputError, match=r"frames_per_second: 0.*Remedy"):
+        TimeShift(2.0, 1.0, 3.0).compensation_frames(0)
 
 
 def test_a_side_is_certain_if_the_whole_interval_is_on_it() -> None:

@@ -101,11 +101,11 @@ def test_the_verdict_comes_before_curves_pictures_and_config(run: Path) -> None:
 
 def test_health_charts_show_what_is_healthy(run: Path) -> None:
     """Each limit of a number is a line in its chart, at its value, however far the curve is from it; others have none."""
-    (run / "metrics.csv").write_text("step,health/time_shift_frames,health/entry_spread_share,health/diagonal_distance_frames\n9,6,1,1\n")
+    (run / "metrics.csv").write_text("step,health/time_shift_frames,health/entry_spread_share,health/entry_spread_frames\n9,6,1,1\n")
     page = Parsed(write_run_report(run))
     shift, spread, other = (
         next(chart["aria-label"] for chart in page.of("svg") if chart["aria-label"].startswith(name))
-        for name in ("time shift frames", "entry spread share", "diagonal distance frames")
+        for name in ("time shift frames", "entry spread share", "entry spread frames")
     )
     assert "Healthy up to 3.00 after 25% of the training. Healthy from -3.00 after 25% of the training." in shift
     assert "Healthy up to 0.30 after 25% of the training." in spread
@@ -118,7 +118,7 @@ def test_health_charts_show_what_is_healthy(run: Path) -> None:
 
 
 def test_lines_that_are_not_there_are_not_spoken_of(run: Path) -> None:
-    for number, spoken_of in (("diagonal_distance_frames", False), ("time_shift_frames", True)):
+    for number, spoken_of in (("entry_spread_frames", False), ("time_shift_frames", True)):
         (run / "metrics.csv").write_text(f"step,health/{number}\n9,6\n")
         assert ("Dotted lines" in write_run_report(run).read_text()) == spoken_of
 

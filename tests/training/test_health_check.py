@@ -13,9 +13,13 @@ from softscribe.cli.settings import compose_config, read_settings
 from softscribe.errors import InputError
 from softscribe.health import BEYOND_GOING_BACK, HealthMonitor, Limit
 from softscribe.report import read_curves
+from softscribe.sound import HcqtSettings
 from softscribe.training import TrainSettings, health_check, train
 from softscribe.training.health_check import HealthCheck, read_alarms
+from softscribe.training.losses import LOSSES, SdtwLoss, StaticLoss, create_loss
 from softscribe.training.module import TranscriptionModule
+from softscribe.training.run import build_model
+from softscribe.training.segments import Batch
 from softscribe.training.settings import HealthSettings
 
 NEVER_KEPT = (Limit("collapse", "largest_target_share", highest=0.0),)
@@ -162,7 +166,7 @@ def test_the_last_healthy_weights_are_gone_back_to(settings: TrainSettings, tmp_
 
 
 def test_a_loss_that_aligns_nothing_cannot_be_acted_upon(settings: TrainSettings, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"health=stop: loss=static .*Remedy"):
+    with pytest.raises(InputError, match=r"health=stop: loss=static shows no alignment.*Remedy"):
         train(replace(watched(settings, "stop"), loss={"name": "static"}), tmp_path / "run")
 
 
@@ -183,8 +187,7 @@ def test_what_earlier_weights_do_not_help_leads_nowhere_back(
 
 def test_alarms_of_steps_that_come_again_are_forgotten(settings: TrainSettings, tmp_path: Path) -> None:
     """They sound again, or, with other settings, perhaps not."""
-    with stopped(Stop("exception", "batch", 5)), pytest.raises(ZeroDivisionError):
-        train(settings, tmp_path)
+    interrupted(settings, tmp_path)
     (tmp_path / "alarms.jsonl").write_text('{"step": 2, "name": "blur"}\n{"step": 7, "name": "shift"}\n')
     train(settings, tmp_path, resume=True)
     assert [line["step"] for line in read_alarms(tmp_path / "alarms.jsonl")] == [2]
@@ -212,6 +215,88 @@ def test_a_run_that_acted_resumes_to_the_same_bits(settings: TrainSettings, tmp_
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     for name in ("alarms.jsonl", "metrics.csv"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "crashed" / name).read_bytes()
+
+
+def interrupted(settings: TrainSettings, folder: Path) -> None:
+    """Train five of eight steps."""
+    with stopped(Stop("exception", "batch", 5)), pytest.raises(ZeroDivisionError):
+        train(settings, folder)
+
+
+@pytest.mark.parametrize("before", ["warn", "ignore"])
+def test_a_policy_that_is_changed_answers_what_fails_already(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """A failure was told at step 2; resumed with another policy it sounds again, and the run goes back to weights that were healthy, or to
+    its beginning, not to those that fail already."""
+    monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor(NEVER_KEPT, patience=1))
+    states: list[dict[str, torch.Tensor]] = []
+    original = HealthCheck._act
+
+    def acting(check: HealthCheck, trainer: Trainer, module: TranscriptionModule) -> None:
+        original(check, trainer, module)
+        states.append({name: tensor.clone() for name, tensor in module.model.state_dict().items()})
+
+    monkeypatch.setattr(HealthCheck, "_act", acting)
+    interrupted(watched(settings, before), tmp_path)
+    assert [line["step"] for line in read_alarms(tmp_path / "alarms.jsonl")] == ([2] if before == "warn" else [])
+    train(watched(settings, "act"), tmp_path, resume=True)
+    assert [line["action"][-8:] for line in read_alarms(tmp_path / "alarms.jsonl")][-2:] == ["(1 of 3)", "(2 of 3)"]
+    torch.manual_seed(settings.seed)
+    beginning = build_model(settings.model, HcqtSettings.from_dict(settings.features), settings.targets.outputs).state_dict()
+    assert all(torch.equal(states[0][name], beginning[name]) for name in beginning)
+
+
+def test_an_action_raises_gamma_and_drops_momentum(settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right after it gamma is ten times what its schedule says, the prior greater by ten, and Adam knows of no steps."""
+    monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor(NEVER_KEPT, patience=1))
+    seen: dict[int, tuple[dict[str, float], int]] = {}
+
+    class InForce(Callback):
+        def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer) -> None:
+            assert isinstance(pl_module, TranscriptionModule)
+            counted = [int(state["step"]) for state in optimizer.state.values()]
+            seen[trainer.global_step] = pl_module.loss.in_force(pl_module.progress), max(counted, default=0)
+
+    acting = watched(settings, "act", actions_at_most=1)
+    train(replace(acting, health=replace(acting.health, relief_share=1.0)), tmp_path, callbacks=[InForce()])
+    scheduled = create_loss(settings.loss).in_force(2 / 8)
+    assert seen[2][0] == pytest.approx({"gamma": 10 * scheduled["gamma"], "diagonal_prior": 10 + scheduled["diagonal_prior"]})
+    assert [seen[step][1] for step in (1, 2, 3)] == [1, 0, 1]
+    with monkeypatch.context() as unwatched:
+        unwatched.setattr(HealthCheck, "relief", lambda *_: 0.0)
+        train(watched(settings, "ignore"), tmp_path / "ignored", callbacks=[InForce()])
+    assert seen[2][0] == pytest.approx(scheduled)
+
+
+def test_a_run_that_is_no_longer_watched_keeps_no_alarm_of_steps_that_come_again(settings: TrainSettings, tmp_path: Path) -> None:
+    interrupted(settings, tmp_path)
+    (tmp_path / "alarms.jsonl").write_text('{"step": 2, "name": "blur"}\n{"step": 7, "name": "shift"}\n')
+    train(watched(settings, "ignore"), tmp_path, resume=True)
+    assert [line["step"] for line in read_alarms(tmp_path / "alarms.jsonl")] == [2]
+
+
+class Mine(SdtwLoss):
+    """Somebody's own loss."""
+
+    def health(self, logits: torch.Tensor, batch: Batch, seed: int) -> dict[str, float]:
+        return {"largest_target_share": 0.123}
+
+
+class Silent(StaticLoss):
+    """One that shows no alignment."""
+
+
+def test_a_loss_of_ones_own_is_watched_by_what_it_shows(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setitem(LOSSES, "mine", Mine)
+    monkeypatch.setitem(LOSSES, "silent", Silent)
+    train(replace(watched(settings, "warn"), loss={**settings.loss, "name": "mine"}), tmp_path / "mine")
+    assert {row["health/largest_target_share"] for row in read_curves(tmp_path / "mine" / "metrics.csv")} - {""} == {"0.123"}
+    assert "not watched" not in capsys.readouterr().out
+    train(replace(watched(settings, "warn"), loss={"name": "silent"}), tmp_path / "silent")
+    assert "health: not watched, for loss=silent shows no alignment." in capsys.readouterr().out
 
 
 def test_relief_fades(tmp_path: Path) -> None:

@@ -116,6 +116,28 @@ def test_the_time_symmetric_loss_has_no_direction_of_time() -> None:
     torch.testing.assert_close(symmetric(logits, forwards, 0.0), (one + other) / 2)
 
 
+def test_what_watches_a_time_symmetric_loss_has_no_direction_of_time_either() -> None:
+    """Health and validation of an item are those of the item reversed, and the mean of what each direction alone would say."""
+    torch.manual_seed(8)
+    targets = torch.randint(0, 2, (9, 12)).float()
+    logits = torch.randn(1, 27, 12)  # three per target: the prior is symmetric, too
+    forwards, backwards = batch_of([targets], [27]), batch_of([targets.flip(0)], [27])
+    symmetric, plain = (SdtwLoss(gamma=5.0, diagonal_prior=1.0, horizontal=0.1, time_symmetric=value) for value in (True, False))
+    ways = ((logits, forwards), (logits.flip(1), backwards))
+    costs = [[loss.validation_cost(*way) for way in ways] for loss in (symmetric, plain)]
+    torch.testing.assert_close(*costs[0])
+    assert abs(costs[1][0] - costs[1][1]) > 1e-3
+    torch.testing.assert_close(costs[0][0], sum(costs[1]) / 2)
+    told = [[loss.health(*way, seed=0) for way in ways] for loss in (symmetric, plain)]
+    assert told[0][0] == pytest.approx(told[0][1], nan_ok=True)
+    for name in ("largest_target_share", "entry_spread_share", "path_entropy_per_frame"):
+        assert told[0][0][name] == pytest.approx((told[1][0][name] + told[1][1][name]) / 2)
+        assert told[1][0][name] != pytest.approx(told[1][1][name], rel=1e-3)
+    together = batch_of([targets, torch.randint(0, 2, (14, 12)).float()], [27, 41])
+    padded = torch.cat([torch.nn.functional.pad(logits, (0, 0, 0, 14), value=3.0), torch.randn(1, 41, 12)])
+    torch.testing.assert_close(symmetric.validation_cost(padded, together)[:1], costs[0][0])
+
+
 @pytest.mark.parametrize("outputs", [12, 72])
 def test_the_energy_loss_falls_where_the_input_sounds_and_nowhere_else(outputs: int) -> None:
     """Its gradient raises the note that sounds, at its frame alone, lowers others, and leaves silence and padding alone."""

@@ -5,7 +5,9 @@ N + M - 1 for weights 1-1-2 whatever the path, and its sums by frame depend on t
 
 **Grouping.** Targets that are repeated to fill the frames (stretched targets) are one target here: neighbouring rows that are equal.
 
-**Entering.** F_u(n) is the probability that a path is in target u or a later one at frame n. It rises from 0 to 1 where u is entered.
+**Entering.** F_u(n) is the share of frame n that paths spend in target u or a later one. It rises from 0 to 1 where u is entered. While
+paths hold one target in each frame it is the probability that u has been entered; a frame that a path shares among several targets counts
+as if it were not known which of them it holds, a spread of up to half a frame for each.
 """
 
 from typing import Any, NamedTuple
@@ -29,12 +31,10 @@ class AlignmentHealth(NamedTuple):
     """Gini coefficient of the frames per target, in [0, 1): 0 if all have as many, towards 1 if one has all."""
     largest_frame_share: Float[Tensor, " B"]
     """Rows of the cost that the most crowded frame passes, as a share of all rows. Near 1: collapse."""
-    diagonal_distance_frames: Float[Tensor, " B"]
-    """Root mean square distance from even timing."""
     entry_spread_frames: Float[Tensor, " B"]
-    """How far apart two random paths enter a target, mean over the targets. Large: blurring."""
+    """How far apart two random paths enter a target, mean over the targets. Large: blurring. NaN for more targets than frames."""
     entry_spread_share: Float[Tensor, " B"]
-    """The same as a share of what it is for costs of 0. Near 0: sharp; near 1: nothing but blur. NaN for a single target."""
+    """The same as a share of what it is for costs of 0. Near 0: sharp; near 1: nothing but blur. NaN for a single target, too."""
     path_entropy_per_frame: Float[Tensor, " B"]
     """Nats."""
 
@@ -65,18 +65,18 @@ def alignment_health(
     """
     cost, frame_counts, target_counts = counted(cost, frame_counts, target_counts)
     result = align(cost, frame_counts, target_counts, **options)
-    ignorant = align(torch.zeros_like(cost), frame_counts, target_counts, **options | {"gamma": 1.0, "operator": "soft"})
+    ignorant = align(torch.zeros_like(cost), frame_counts, target_counts, **options | {"operator": "soft"})
     expected = result.expected_alignment
     groups = target_groups(cost, target_counts, targets)
     shares = frame_shares(expected, groups)
-    spread, widest = (_entry_spread(frame_shares(each.expected_alignment, groups), groups.amax(dim=1) + 1) for each in (result, ignorant))
+    found = groups.amax(dim=1) + 1
+    spread, widest = (_entry_spread(frame_shares(each.expected_alignment, groups), found) for each in (result, ignorant))
+    spread = spread.where(found <= frame_counts, torch.nan)  # crowded for want of frames
     frames, rows = frame_counts.double(), target_counts.double()
-    distances = diagonal_distance_frames(expected, frame_counts, target_counts)
     return AlignmentHealth(
         largest_target_share=shares.sum(dim=1).amax(dim=1) / frames,
-        target_gini=_gini(shares.sum(dim=1), groups.amax(dim=1) + 1),
+        target_gini=_gini(shares.sum(dim=1), found),
         largest_frame_share=expected.sum(dim=2).amax(dim=1) / rows,
-        diagonal_distance_frames=distances,
         entry_spread_frames=spread,
         entry_spread_share=spread / widest,
         path_entropy_per_frame=result.path_entropy / frames,
@@ -148,7 +148,7 @@ def frame_shares(expected: Float[Tensor, "B N M"], groups: Int[Tensor, "B M"]) -
 
 
 def entries(shares: Float[Tensor, "B N U"]) -> Float[Tensor, "B N U"]:
-    """Return F, the probability that a path is in a target or a later one. Shape: as `shares`"""
+    """Return F, the share of a frame that paths spend in a target or later ones. Shape: as `shares`"""
     return shares.flip(2).cumsum(dim=2).flip(2)
 
 
@@ -166,15 +166,3 @@ def _entry_spread(shares: Float[Tensor, "B N U"], counts: Int[Tensor, " B"]) -> 
     distances = 2 * (entered * (1 - entered).clamp(min=0)).sum(dim=1)
     present = torch.arange(1, shares.shape[2]) < counts[:, None]
     return (distances * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
-
-
-def diagonal_distance_frames(
-    expected: Float[Tensor, "B N M"], frame_counts: Int[Tensor, " B"], target_counts: Int[Tensor, " B"]
-) -> Float[Tensor, " B"]:
-    """Return the root mean square distance of E from even timing."""
-    rows, frames = torch.arange(expected.shape[2]) + 0.5, torch.arange(expected.shape[1]) + 0.5
-    mass = expected.sum(dim=2)
-    inside = frames < frame_counts[:, None]
-    positions = (expected @ rows.double()) / mass.where(mass > 0, 1.0) / target_counts[:, None]
-    squares = (positions - frames / frame_counts[:, None]).square().where(inside, 0.0)
-    return frame_counts * (squares.sum(dim=1) / frame_counts).sqrt()

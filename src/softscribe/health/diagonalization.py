@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from softscribe.alignment import StepWeights, align
-from softscribe.health.alignment_health import counted, diagonal_distance_frames, entries, frame_shares, target_groups
+from softscribe.health.alignment_health import counted, entries, frame_shares, target_groups
 
 NEUTRAL = StepWeights(diagonal=2)
 LARGEST_WARP = 2.0
@@ -80,34 +80,33 @@ def diagonalization(
         given = f"shape {tuple(prior.shape)}" if isinstance(prior, Tensor) else repr(prior)
         raise ValueError(f"prior: {given} for costs of {tuple(cost.shape)}. Remedy: a tensor with a number per cell.")
     prior = prior.to(cost)
-    source = rewarped_rows(groups, target_counts, np.random.default_rng(seed))
+    source = rewarped_rows(groups, target_counts, seed)
     warped_cost = cost.gather(2, source[:, None].expand(cost.shape))
     neutrally = {name: value for name, value in options.items() if name != "steps"} | {"weights": NEUTRAL}
     own, neutral, warped = (
         align(matrix, frame_counts, target_counts, **each).expected_alignment
         for matrix, each in ((cost + prior, options), (cost, neutrally), (warped_cost + prior, options))
     )
-    distances = [diagonal_distance_frames(expected, frame_counts, target_counts) for expected in (own, neutral)]
-    onsets = [_onsets(own, frame_counts, groups), _onsets(warped, frame_counts, groups.gather(1, source))]
+    distances = [_diagonal_distance(expected, frame_counts, target_counts) for expected in (own, neutral)]
+    onsets = [_onsets(own, groups), _onsets(warped, groups.gather(1, source))]
     guesses = [_first_rows(rows) / target_counts[:, None] * frame_counts[:, None] for rows in (groups, groups.gather(1, source))]
-    present = (torch.arange(int(groups.max()) + 1) <= groups.amax(dim=1, keepdim=True)).double()
-    moved, guessed = (onsets[1] - onsets[0]) * present, (guesses[1] - guesses[0]) * present
+    moved, guessed = onsets[1] - onsets[0], guesses[1] - guesses[0]
     return Diagonalization(distances[0] / distances[1].clamp(min=1e-9), (moved * guessed).sum(dim=1) / guessed.square().sum(dim=1))
 
 
-def rewarped_rows(groups: Int[Tensor, "B M"], target_counts: Int[Tensor, " B"], generator: np.random.Generator) -> Int[Tensor, "B M"]:
+def rewarped_rows(groups: Int[Tensor, "B M"], target_counts: Int[Tensor, " B"], seed: int) -> Int[Tensor, "B M"]:
     """Return which row takes the place of each row, so that every target is there as before, but has other numbers of rows.
 
-    Padding keeps its rows.
+    Padding keeps its rows, and what becomes of an item does not depend on those after it.
 
     >>> groups = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]])
-    >>> groups.gather(1, rewarped_rows(groups, torch.tensor([8]), np.random.default_rng(0)))
+    >>> groups.gather(1, rewarped_rows(groups, torch.tensor([8]), seed=0))
     tensor([[0, 0, 0, 0, 0, 1, 1, 1]])
     """
     source = torch.arange(groups.shape[1]).repeat(len(groups), 1)
     for item, count in enumerate(target_counts.tolist()):
         rows = np.bincount(groups[item, :count].numpy())
-        weights = rows * LARGEST_WARP ** generator.uniform(-1, 1, len(rows))
+        weights = rows * LARGEST_WARP ** np.random.default_rng([seed, item]).uniform(-1, 1, len(rows))
         # One row each, and the others in proportion, rounded so that none is lost.
         extra = np.diff(np.round(np.cumsum(weights) / weights.sum() * (count - len(rows))), prepend=0).astype(np.int64)
         firsts = np.concatenate([[0], np.cumsum(rows)[:-1]])
@@ -115,11 +114,25 @@ def rewarped_rows(groups: Int[Tensor, "B M"], target_counts: Int[Tensor, " B"], 
     return source
 
 
-def _onsets(expected: Tensor, frame_counts: Tensor, groups: Tensor) -> Float[Tensor, "B U"]:
-    """The mean frame at which each target is entered: that before which the path is not in it or behind."""
-    shares = frame_shares(expected, groups)
-    inside = (torch.arange(shares.shape[1]) < frame_counts[:, None])[:, :, None]
-    return ((1 - entries(shares)) * inside).sum(dim=1)
+def _diagonal_distance(
+    expected: Float[Tensor, "B N M"], frame_counts: Int[Tensor, " B"], target_counts: Int[Tensor, " B"]
+) -> Float[Tensor, " B"]:
+    """The root mean square distance of E from even timing over the frames that paths pass, as a share of all frames."""
+    rows, frames = torch.arange(expected.shape[2]) + 0.5, torch.arange(expected.shape[1]) + 0.5
+    mass = expected.sum(dim=2)
+    passed = mass > 0
+    positions = (expected @ rows.double()) / mass.where(passed, 1.0) / target_counts[:, None]
+    squares = (positions - frames / frame_counts[:, None]).square().where(passed, 0.0)
+    return (squares.sum(dim=1) / passed.sum(dim=1)).sqrt()
+
+
+def _onsets(expected: Float[Tensor, "B N M"], groups: Int[Tensor, "B M"]) -> Float[Tensor, "B U"]:
+    """The mean frame at which each target is entered: that before which the path is not in it or behind.
+
+    Frames after the last that is passed, padding or what free ends leave out, are behind all targets.
+    """
+    before_the_end = expected.sum(dim=2).flip(1).cumsum(dim=1).flip(1) > 0
+    return ((1 - entries(frame_shares(expected, groups))) * before_the_end[:, :, None]).sum(dim=1)
 
 
 def _first_rows(groups: Int[Tensor, "B M"]) -> Float[Tensor, "B U"]:

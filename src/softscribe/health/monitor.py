@@ -205,7 +205,7 @@ def health_numbers(
 
     >>> targets = torch.eye(3).repeat_interleave(4, dim=0)[None]
     >>> sorted(health_numbers(20 * (1 - targets @ targets.mT), targets=targets))[:2]
-    ['diagonal_distance_frames', 'entry_spread_frames']
+    ['entry_spread_frames', 'entry_spread_share']
     """
     if logits is not None and (not isinstance(logits, Tensor) or logits.ndim != 3 or logits.shape[:2] != cost.shape[:2]):
         given = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"

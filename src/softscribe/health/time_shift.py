@@ -37,10 +37,14 @@ PIECE_SECONDS = 10.0
 FEWEST_PIECES = 8
 """Of fewer pieces the bootstrap would draw too narrow an interval: every shift is then possible. Their number counts, not their length."""
 
-TRUSTED_FRAMES = 0.5
-"""How far estimates lie from the labelled truth at most (docs/health.md); the bootstrap knows nothing of this."""
+TRUSTED_SECONDS = 0.012
+"""How far estimates lie from the labelled truth at most: a constant of the music, whatever the frame rate (docs/health.md). The bootstrap
+knows nothing of this."""
 
-WIDEST_INTERVAL_FRAMES = 4.0
+TRUSTED_FRAMES = 0.5
+"""Frames are not told more finely, however long they are."""
+
+WIDEST_INTERVAL_SECONDS = 0.1
 """A wider interval is that of activations which hardly rise with anything: nothing is moved by its middle."""
 
 BOOTSTRAP_DRAWS = 1000
@@ -53,7 +57,7 @@ class TimeShift(NamedTuple):
     >>> shift = TimeShift(frames=2.2, lowest_frames=1.9, highest_frames=2.6)
     >>> print(shift)
     2.20 frames late (95 % interval 1.90 to 2.60)
-    >>> shift.compensation_frames, TimeShift(1.2, 0.4, 2.0).compensation_frames
+    >>> shift.compensation_frames(40.0), TimeShift(1.2, 0.4, 2.0).compensation_frames(40.0)
     (2.2, 0.0)
     """
 
@@ -64,15 +68,18 @@ class TimeShift(NamedTuple):
     highest_frames: float
     """Where it ends. An end at the largest shift that is looked for is infinite, since the true one may lie beyond."""
 
-    @property
-    def compensation_frames(self) -> float:
-        """By how many frames to move activations back: the estimate if its interval, at most four frames wide, lies beyond half a frame on
-        either side, else 0.
+    def compensation_frames(self, frames_per_second: float) -> float:
+        """By how many frames to move activations back: the estimate if its interval, at most a tenth of a second wide, lies on either side
+        beyond 12 ms and half a frame, so far as it is trusted, else 0.
 
-        Half a frame is how far the estimate is trusted, however narrow the interval.
+        Raises:
+            InputError: the frame rate is not positive.
         """
-        beyond = self.lowest_frames > TRUSTED_FRAMES or self.highest_frames < -TRUSTED_FRAMES
-        return self.frames if beyond and self.highest_frames - self.lowest_frames <= WIDEST_INTERVAL_FRAMES else 0.0
+        _check_rate(frames_per_second)
+        trusted = max(TRUSTED_FRAMES, TRUSTED_SECONDS * frames_per_second)
+        beyond = self.lowest_frames > trusted or self.highest_frames < -trusted
+        narrow = self.highest_frames - self.lowest_frames <= WIDEST_INTERVAL_SECONDS * frames_per_second
+        return self.frames if beyond and narrow else 0.0
 
     @property
     def certain_frames(self) -> float:
@@ -88,8 +95,7 @@ class TimeShift(NamedTuple):
         >>> TimeShift(2.2, 1.9, 2.6).milliseconds(40.0)
         {'estimate': 55.0, 'lowest': 47.5, 'highest': 65.0}
         """
-        if not 0 < frames_per_second < math.inf:
-            raise InputError(f"frames_per_second: {frames_per_second}. Remedy: a positive number.")
+        _check_rate(frames_per_second)
         if math.isnan(self.frames):
             return None
         return {
@@ -193,8 +199,7 @@ def estimate_time_shift(
         raise InputError(
             f"references, activation_rises: lengths {lengths[0]} and {lengths[1]}. Remedy: one of each per recording, as long."
         )
-    if not 0 < frames_per_second < math.inf:
-        raise InputError(f"frames_per_second: {frames_per_second}. Remedy: a positive number.")
+    _check_rate(frames_per_second)
     if seed < 0:
         raise InputError(f"seed: {seed}. Remedy: a whole number from 0.")
     for name, curves in (("references", references), ("activation_rises", activation_rises)):
@@ -244,3 +249,8 @@ def _peak(correlation: Float[np.ndarray, " lags"]) -> float:
     before, at, after = correlation[top - 1 : top + 2]
     curvature = before - 2 * at + after
     return float(top - middle + (0.5 * (before - after) / curvature if curvature < 0 else 0.0))
+
+
+def _check_rate(frames_per_second: float) -> None:
+    if not 0 < frames_per_second < math.inf:
+        raise InputError(f"frames_per_second: {frames_per_second}. Remedy: a positive number.")

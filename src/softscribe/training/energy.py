@@ -9,8 +9,28 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from softscribe.errors import InputError
 from softscribe.models import CONTEXT_FRAMES
 from softscribe.models.mcnn import BINS_PER_SEMITONE, PITCHES
+from softscribe.sound import HcqtSettings
+
+KNOWN_FEATURES = {"minimum_midi": 24, "octaves": PITCHES // 12, "bins_per_semitone": BINS_PER_SEMITONE}
+"""Bins from C1 on: then the first output is a C."""
+
+
+def check_energy_features(settings: HcqtSettings) -> None:
+    """Check that bins lie where `note_energy` looks for them.
+
+    Raises:
+        InputError: they do not, so that it would take one pitch for another.
+
+    >>> check_energy_features(HcqtSettings(minimum_midi=22))
+    Traceback (most recent call last):
+    softscribe.errors.InputError: loss.energy: knows features with minimum_midi 24, not 22. Remedy: such features, or loss.energy=0.
+    """
+    for name, known in KNOWN_FEATURES.items():
+        if (value := getattr(settings, name)) != known:
+            raise InputError(f"loss.energy: knows features with {name} {known}, not {value}. Remedy: such features, or loss.energy=0.")
 
 
 def note_energy(features: Float[Tensor, "B C T F"], outputs: int) -> Float[Tensor, "B N K"]:
@@ -19,7 +39,7 @@ def note_energy(features: Float[Tensor, "B C T F"], outputs: int) -> Float[Tenso
     The mean over the channels adds up the harmonics of a pitch (harmonic summation; D. J. Hermes, "Measurement of pitch by subharmonic
     summation", 1988), of which the largest bin of each semitone is taken.
 
-    Shape: features (B, C, N + 2 * CONTEXT_FRAMES, bins), log-compressed
+    Shape: features (B, C, N + 2 * CONTEXT_FRAMES, bins), log-compressed, of `KNOWN_FEATURES`
 
     >>> features = torch.zeros(1, 6, 3 + 2 * CONTEXT_FRAMES, 216)
     >>> features[:, :, :, 3 * 36 + 1] = 1  # C4, 36 semitones above C1

@@ -28,7 +28,7 @@ from softscribe.models import load_model
 from softscribe.report import write_run_report
 from softscribe.scores import strong_targets
 from softscribe.sound import HcqtSettings
-from softscribe.training.losses import SdtwLoss, aligning, create_loss
+from softscribe.training.losses import AligningLoss, aligning, create_loss
 from softscribe.training.segments import AnnotatedSegment, TargetSettings, annotated_segments
 from softscribe.training.settings import TrainSettings
 from softscribe.transcription import decode_notes, predict
@@ -125,7 +125,7 @@ def alignment_error(
 
 
 def align_segment(
-    activations: Float[np.ndarray, "frames outputs"], segment: AnnotatedSegment, targets: TargetSettings, loss: SdtwLoss
+    activations: Float[np.ndarray, "frames outputs"], segment: AnnotatedSegment, targets: TargetSettings, loss: AligningLoss
 ) -> tuple[Float[np.ndarray, " targets"], Float[np.ndarray, " targets"]]:
     """Return when each unique target of a segment begins, in seconds from the segment's start, and where it is written, in quarters.
 

@@ -39,7 +39,7 @@ def write_model(
                 sounds.append(onset_strength(prepared.features, features))
     # No label is looked at, so this also holds where no truth is known.
     shift = estimate_time_shift(sounds, [rises(activations) for _, activations in predicted], features.frames_per_second)
-    shift_frames = shift.compensation_frames if settings.time_shift == "compensate" else 0.0
+    shift_frames = shift.compensation_frames(features.frames_per_second) if settings.time_shift == "compensate" else 0.0
     print(f"time shift: {shift}; {f'activations are moved by {-shift_frames:+.1f} frames' if shift_frames else 'nothing is moved'}")
     threshold = settings.threshold.fixed
     judged = [(prepared, activations) for prepared, activations in predicted if prepared.recording.truth is not None]

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from softscribe.alignment import bce_cost
 from softscribe.errors import InputError, concerning
 from softscribe.files import read_json_lines, replacing
-from softscribe.health import BEYOND_GOING_BACK, Alarm, HealthMonitor, estimate_time_shift, health_numbers, onset_strength, rises
+from softscribe.health import BEYOND_GOING_BACK, Alarm, HealthMonitor, estimate_time_shift, onset_strength, rises
 from softscribe.models import CONTEXT_FRAMES
 from softscribe.sound import HcqtSettings
 from softscribe.training.data_module import SegmentDataModule
-from softscribe.training.losses import SdtwLoss
+from softscribe.training.losses import AligningLoss
 from softscribe.training.module import TranscriptionModule, step_is_done
 from softscribe.training.segments import AnnotatedSegment, collate
 from softscribe.training.settings import HealthSettings
@@ -31,28 +30,25 @@ class HealthCheck(Callback):
 
     Args:
         settings: see `HealthSettings`.
-        alarms: the file; lines of steps from `first_step` on are dropped, since a resumed run writes them again.
-        first_step: the step at which this run begins.
+        alarms: the file; what it holds when training starts stays.
     """
 
-    def __init__(self, settings: HealthSettings, alarms: Path, first_step: int = 0) -> None:
+    def __init__(self, settings: HealthSettings, alarms: Path) -> None:
         self.settings = settings
         self.path = alarms
-        self.lines = [line for line in read_alarms(alarms) if line["step"] <= first_step]
+        self.lines: list[dict[str, Any]] = []
         self.monitor = HealthMonitor()
         self.actions: list[int] = []
         self.healthy_weights: dict[str, torch.Tensor] = {}
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, TranscriptionModule)
-        if trainer.is_global_zero and self.path.exists():
-            self._write()  # alarms of steps that come again would stay until the next one
-        if not self.healthy_weights:
-            self._remember(pl_module)
+        self.lines = read_alarms(self.path)
+        self._remember(pl_module)  # the beginning, also of a run that goes on: a checkpoint's weights are loaded after this
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TranscriptionModule)
-        assert isinstance(pl_module.loss, SdtwLoss)
+        assert isinstance(pl_module.loss, AligningLoss)
         pl_module.loss.relief = self.relief(trainer.global_step, pl_module.total_steps)
 
     def relief(self, step: int, total_steps: int) -> float:
@@ -95,7 +91,7 @@ class HealthCheck(Callback):
         """Return the health numbers of the present weights."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, SegmentDataModule)
-        assert isinstance(module.loss, SdtwLoss)
+        assert isinstance(module.loss, AligningLoss)
         dataset = data.validation_set
         chosen = spread(len(dataset), self.settings.segments)
         batch = collate([dataset[index, index] for index in chosen])
@@ -108,18 +104,7 @@ class HealthCheck(Callback):
         curves = [_rises(each, segment, dataset.features) for each, segment in zip(logits, segments, strict=True)]
         sounds, activations = zip(*curves, strict=True)
         shift = estimate_time_shift(sounds, activations, dataset.features.frames_per_second)
-        cost = bce_cost(logits, batch.targets)
-        numbers = health_numbers(
-            cost,
-            batch.frame_counts,
-            batch.target_counts,
-            targets=batch.targets,
-            logits=logits,
-            prior=module.loss.final_prior(batch.frame_counts, batch.target_counts, *cost.shape[1:]),
-            gamma=module.loss.gamma.final,
-            weights=module.loss.weights(),
-            seed=trainer.global_step,
-        )
+        numbers = module.loss.health(logits, batch, seed=trainer.global_step)
         return {**numbers, "time_shift_frames": shift.certain_frames}
 
     def _sound(self, alarms: list[Alarm], recovering: bool, trainer: pl.Trainer, module: TranscriptionModule) -> None:
@@ -139,13 +124,9 @@ class HealthCheck(Callback):
             self.lines.append({"step": step, **asdict(alarm), "action": action})
             module.print(f"step {step}: ALARM {alarm} Action: {action}.")
         if trainer.is_global_zero:
-            self._write()
+            write_alarms(self.path, self.lines)
         if policy == "stop":
             raise InputError(f"step {step}: {' '.join(map(str, alarms))} See {self.path}.")
-
-    def _write(self) -> None:
-        with replacing(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
 
     def _act(self, trainer: pl.Trainer, module: TranscriptionModule) -> None:
         module.model.load_state_dict(self.healthy_weights)
@@ -155,14 +136,21 @@ class HealthCheck(Callback):
         self.monitor.forget()
 
     def _remember(self, module: TranscriptionModule) -> None:
-        if self.settings.policy == "act":
-            self.healthy_weights = {name: tensor.detach().cpu().clone() for name, tensor in module.model.state_dict().items()}
+        """Whatever the policy: a run that is resumed may have another."""
+        self.healthy_weights = {name: tensor.detach().cpu().clone() for name, tensor in module.model.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"monitor": self.monitor.state_dict(), "actions": list(self.actions), "healthy_weights": self.healthy_weights}
+        return {
+            "policy": self.settings.policy,
+            "monitor": self.monitor.state_dict(),
+            "actions": list(self.actions),
+            "healthy_weights": self.healthy_weights,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.monitor.load_state_dict(state_dict["monitor"])
+        if state_dict["policy"] != self.settings.policy:
+            self.monitor.forget()  # what still fails sounds again, so that the new policy answers
         self.actions = [int(step) for step in state_dict["actions"]]
         self.healthy_weights = state_dict["healthy_weights"]
 
@@ -198,3 +186,21 @@ def read_alarms(path: Path) -> list[dict[str, Any]]:
     if not all(isinstance(line, dict) and isinstance(line.get("step"), int) for line in lines):
         raise InputError(f"{path}: not the alarms of a run. Remedy: move the file away; the run goes on with a new one.")
     return lines
+
+
+def write_alarms(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Write the alarms of a run, replacing those that are there."""
+    with replacing(path) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def forget_alarms(path: Path, after_step: int) -> None:
+    """Drop the alarms of later steps, which a resumed run comes to again; they may sound then, or not.
+
+    Raises:
+        InputError: see `read_alarms`.
+    """
+    alarms = read_alarms(path)
+    kept = [alarm for alarm in alarms if alarm["step"] <= after_step]
+    if kept != alarms:
+        write_alarms(path, kept)

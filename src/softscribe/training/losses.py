@@ -7,10 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softscribe.alignment import StepWeights, align, bce_cost, gpu_is_usable, soft_dtw, time_symmetric_soft_dtw
+from softscribe.alignment import Alignment, StepWeights, align, bce_cost, gpu_is_usable, soft_dtw, time_symmetric_soft_dtw
 from softscribe.alignment.time_symmetry import reversed_in_time
 from softscribe.errors import InputError
-from softscribe.training.energy import energy_loss
+from softscribe.health import health_numbers
+from softscribe.sound import HcqtSettings
+from softscribe.training.energy import check_energy_features, energy_loss
 from softscribe.training.schedules import Schedule
 from softscribe.training.segments import Batch
 
@@ -40,6 +42,23 @@ class Loss(Protocol):
         """Return the values of these that the loss uses when the share `progress` of the training is done."""
 
 
+@runtime_checkable
+class AligningLoss(Loss, Protocol):
+    """What pictures, evaluation and the health check need besides, of a loss that aligns.
+
+    Attributes:
+        relief: in [0, 1], set by whoever watches over the training (`HealthCheck`): pulls the alignment away from a collapse.
+    """
+
+    relief: float
+
+    def final_alignment(self, cost: Tensor, frame_counts: Tensor, target_counts: Tensor) -> Tensor:
+        """Return the probabilities of passing each cell, as training has them in the end. Shape: (B, N, M)"""
+
+    def health(self, logits: Tensor, batch: Batch, seed: int) -> dict[str, float]:
+        """Return the numbers of a batch by name that `HealthMonitor` judges; they do not change their meaning during training."""
+
+
 class SdtwLoss:
     """Soft-DTW between frames and score targets over the binary cross-entropy, per frame.
 
@@ -53,10 +72,10 @@ class SdtwLoss:
     All but the last are numbers, or settings of a `Schedule`.
 
     Validation takes the expected path cost at the FINAL gamma and step weights, without prior and auxiliary loss, so that it can be
-    compared over a whole run.
+    compared over a whole run; the mean over the directions of time that training aligns in.
 
     Attributes:
-        relief: in [0, 1], set by whoever watches over the training (`HealthCheck`): raises gamma and prior above their schedules.
+        relief: see `AligningLoss`; raises gamma and prior above their schedules.
     """
 
     needs_truth = False
@@ -107,6 +126,15 @@ class SdtwLoss:
     def _prior_weight(self, progress: float) -> float:
         return self.diagonal_prior(progress) + RELIEF_PRIOR * self.relief
 
+    def check_features(self, settings: HcqtSettings) -> None:
+        """Refuse features that the auxiliary loss would read wrongly.
+
+        Raises:
+            InputError: it has a weight, and the features are not those that it knows.
+        """
+        if max(self.energy.start, self.energy.final) > 0:
+            check_energy_features(settings)
+
     def weights(self, progress: float = 1.0) -> StepWeights:
         """Return the step weights when the share `progress` of the training is done; at its end by default."""
         return StepWeights(**{name: schedule(progress) for name, schedule in self.step_weights.items()})
@@ -116,15 +144,21 @@ class SdtwLoss:
     ) -> Float[Tensor, "B N M"]:
         """Return E as training has it in the end: at the final gamma and step weights, with a prior if one stays, and, if it aligns in both
         directions of time, their mean."""
-
-        def expected(matrix: Tensor) -> Tensor:
-            return align(matrix, frame_counts, target_counts, gamma=self.gamma.final, weights=self.weights()).expected_alignment
-
-        cost = cost + self.final_prior(frame_counts, target_counts, *cost.shape[1:])
+        counts = frame_counts, target_counts
+        alignments = self._final_alignments(cost + self.final_prior(*counts, *cost.shape[1:]), *counts)
         if not self.time_symmetric:
-            return expected(cost)
-        backwards = expected(reversed_in_time(cost, frame_counts, target_counts))
-        return (expected(cost) + reversed_in_time(backwards, frame_counts, target_counts)) / 2
+            return alignments[0].expected_alignment
+        forwards, backwards = (each.expected_alignment for each in alignments)
+        return (forwards + reversed_in_time(backwards, *counts)) / 2
+
+    def _final_alignments(self, cost: Tensor, frame_counts: Tensor, target_counts: Tensor) -> list[Alignment]:
+        """Forwards, and backwards if training aligns in both directions of time."""
+        costs = [cost, reversed_in_time(cost, frame_counts, target_counts)] if self.time_symmetric else [cost]
+        return [align(each, frame_counts, target_counts, **self.final_options()) for each in costs]
+
+    def final_options(self) -> dict[str, Any]:
+        """Return what training aligns with in the end, as options of `softscribe.alignment.align`."""
+        return {"gamma": self.gamma.final, "weights": self.weights()}
 
     def final_prior(
         self, frame_counts: Int[Tensor, " B"], target_counts: Int[Tensor, " B"], frames: int, targets: int
@@ -133,9 +167,22 @@ class SdtwLoss:
         return self.diagonal_prior.final * diagonal_prior_cost(frame_counts, target_counts, frames, targets)
 
     def validation_cost(self, logits: Float[Tensor, "B N K"], batch: Batch) -> Float[Tensor, " B"]:
+        alignments = self._final_alignments(bce_cost(logits, batch.targets), batch.frame_counts, batch.target_counts)
+        return torch.stack([each.expected_path_cost for each in alignments]).mean(dim=0) / batch.frame_counts
+
+    def health(self, logits: Float[Tensor, "B N K"], batch: Batch, seed: int) -> dict[str, float]:
+        """Return all of `health_numbers`, with what training aligns with in the end; the mean over the directions of time it aligns in."""
+        counts = batch.frame_counts, batch.target_counts
         cost = bce_cost(logits, batch.targets)
-        result = align(cost, batch.frame_counts, batch.target_counts, gamma=self.gamma.final, weights=self.weights())
-        return result.expected_path_cost / batch.frame_counts
+        options: dict[str, Any] = {"seed": seed, **self.final_options()}
+        prior = self.final_prior(*counts, *cost.shape[1:])
+        numbers = health_numbers(cost, *counts, targets=batch.targets, logits=logits, prior=prior, **options)
+        if not self.time_symmetric:
+            return numbers
+        targets = reversed_in_time(batch.targets, counts[1], torch.ones_like(counts[1]))  # rows change places, and outputs do not
+        cost, prior = (reversed_in_time(matrix, *counts) for matrix in (cost, prior))
+        backwards = health_numbers(cost, *counts, targets=targets, prior=prior, **options)
+        return numbers | {name: (numbers[name] + backwards[name]) / 2 for name in backwards}
 
     def schedules(self) -> dict[str, Schedule]:
         others = {name: schedule for name, schedule in {"energy": self.energy, **self.step_weights}.items() if schedule.shape != "constant"}
@@ -189,13 +236,14 @@ class StaticLoss:
         return {}
 
 
-def aligning(loss: Loss) -> SdtwLoss:
+def aligning(loss: Loss) -> AligningLoss:
     """Return the loss itself if it aligns, else one to align the results of others with: 1-1-2 and gamma 1."""
-    return loss if isinstance(loss, SdtwLoss) else SdtwLoss(gamma=1.0, diagonal_prior=0.0)
+    return loss if isinstance(loss, AligningLoss) else SdtwLoss(gamma=1.0, diagonal_prior=0.0)
 
 
 LOSSES: dict[str, Callable[..., Loss]] = {"sdtw": SdtwLoss, "strong": StrongLoss, "static": StaticLoss}
-"""Name -> class. A loss of your own, which has all that `Loss` asks for, joins by `LOSSES["mine"] = Mine`."""
+"""Name -> class. A loss of your own, which has all that `Loss` asks for, joins by `LOSSES["mine"] = Mine`; one that has what `AligningLoss`
+asks for, too, is watched, drawn and evaluated by its own alignment."""
 
 
 def create_loss(settings: Mapping[str, Any]) -> Loss:

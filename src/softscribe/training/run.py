@@ -41,8 +41,8 @@ from softscribe.training.curves import CurvesLogger, StepCurves
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.exclusion import exclude_doubtful
 from softscribe.training.finished_model import write_model
-from softscribe.training.health_check import HealthCheck
-from softscribe.training.losses import SdtwLoss, create_loss
+from softscribe.training.health_check import HealthCheck, forget_alarms
+from softscribe.training.losses import AligningLoss, SdtwLoss, create_loss
 from softscribe.training.module import MONITORED_COST, TranscriptionModule
 from softscribe.training.patience import LastingEarlyStopping, LowerRateOnPlateau
 from softscribe.training.pictures import SegmentPictures
@@ -62,6 +62,7 @@ LIGHTNING_WARNINGS = (
     ".*does not have many workers.*",  # two cores have no worker to spare; worker_count is the user's to set
     ".*exists and is not empty.*",  # a resumed run goes on in its folder
     ".*sync_dist=True.*",  # what is logged of a validation is the same in all processes
+    ".*callbacks used to create the checkpoint.*",  # settings that changed are told by their names
     ".*not resumable.*",  # ours is: the stream's position follows from the number of steps
 )
 
@@ -114,9 +115,11 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         raise InputError(
             f"loss={settings.loss['name']} needs a truth file for every recording. Remedy: a loss that needs none, such as sdtw."
         )
-    aligns = isinstance(module.loss, SdtwLoss)
+    if isinstance(module.loss, SdtwLoss):
+        module.loss.check_features(features)
+    aligns = isinstance(module.loss, AligningLoss)
     if settings.health.policy in ("act", "stop") and not aligns:
-        raise InputError(f"health={settings.health.policy}: loss={settings.loss['name']} aligns nothing to watch. Remedy: health=warn.")
+        raise InputError(f"health={settings.health.policy}: loss={settings.loss['name']} shows no alignment to watch. Remedy: health=warn.")
     try:
         trainer = _trainer(settings, folder, first_step, aligns, callbacks)
     except InputError:
@@ -129,11 +132,15 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         changed = settings_since(checkpoint, settings_in_words(asdict(settings)))
         if changed and trainer.is_global_zero:
             print(shown(f"config.yaml was changed since step {first_step}, and holds from here on: {'; '.join(changed)}"))
+        if trainer.is_global_zero:
+            forget_alarms(folder / "alarms.jsonl", after_step=first_step)
     keeper = next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model: {settings.model['name']}, {parameters:,} parameters, {_reach(model, features)}")
     if trainer.strategy.root_device.type == "cuda" and not gpu_is_usable():
         print("alignment: on the CPU, for numba-cuda is missing or finds no driver. Remedy: pip install 'softscribe[cuda12]' (or cuda13).")
+    if settings.health.policy != "ignore" and not aligns:
+        print(f"health: not watched, for loss={settings.loss['name']} shows no alignment.")
     if trainer.is_global_zero:
         write_environment(folder)
     try:
@@ -210,7 +217,7 @@ def _trainer(settings: TrainSettings, folder: Path, first_step: int, aligns: boo
         gradient_clip_val=options.gradient_clip_norm,
         val_check_interval=options.validation_interval_steps * options.accumulated_batches,
         check_val_every_n_epoch=None,
-        callbacks=[*further_callbacks, *_callbacks(settings, folder, first_step, aligns)],
+        callbacks=[*further_callbacks, *_callbacks(settings, folder, aligns)],
         logger=_loggers(settings, folder, first_step),
         plugins=[AtomicCheckpointIO(), *clusters],
         num_sanity_val_steps=0,
@@ -250,10 +257,10 @@ def _reach(model: nn.Module, features: HcqtSettings) -> str:
     return "receptive field unknown" if frames is None else f"receptive field {frames} frames ({frames / features.frames_per_second:.2f} s)"
 
 
-def _callbacks(settings: TrainSettings, folder: Path, first_step: int, aligns: bool) -> list[Callback]:
+def _callbacks(settings: TrainSettings, folder: Path, aligns: bool) -> list[Callback]:
     callbacks: list[Callback] = [StepProgress(), StepCurves(CURVES_INTERVAL_STEPS)]
     if settings.health.policy != "ignore" and aligns:
-        callbacks.append(HealthCheck(settings.health, folder / "alarms.jsonl", first_step))
+        callbacks.append(HealthCheck(settings.health, folder / "alarms.jsonl"))
     if settings.optimizer.plateau_patience is not None:
         callbacks.append(LowerRateOnPlateau(settings.optimizer.plateau_patience))
     if settings.trainer.early_stopping_patience is not None:
