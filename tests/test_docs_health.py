@@ -23,7 +23,8 @@ def test_every_number_is_described_and_every_limit_stated() -> None:
     for limit in LIMITS:
         bound = f"{limit.highest if limit.highest < float('inf') else limit.lowest:g}".removeprefix("0")
         rows = [row for row in alarms.splitlines() if row.startswith(f"| {limit.alarm} |") and f"`{limit.number}`" in row]
-        assert any(bound in row for row in rows), limit
+        begin = f"{limit.from_progress:g}".removeprefix("0") or "0"
+        assert any(bound in row and row.endswith(f"| {begin} |") for row in rows), limit
 
 
 def test_the_experiments_exist() -> None:

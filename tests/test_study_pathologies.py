@@ -1,11 +1,19 @@
 """`scripts/study_pathologies.py`: its recipes are configs that exist, and its figures are what they are called."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from scripts import study_pathologies
 
 from softscribe.cli.settings import compose_config, read_settings
+from softscribe.errors import InputError
+from softscribe.sound import HcqtSettings
 from softscribe.training import TrainSettings
+from softscribe.training.health_check import ENDED
 from softscribe.training.losses import SdtwLoss, create_loss
+from softscribe.training.run import build_model
 
 
 @pytest.mark.parametrize(
@@ -20,6 +28,42 @@ def test_recipes_are_configs(pathology: str, recipe: str) -> None:
     assert settings.model.get("frames") == frames
     assert settings.model["name"] == ("mcnn" if frames is None else "linear")
     assert isinstance(loss, SdtwLoss) == (recipe != "strong")
+    for network in (study_pathologies.NETWORK, "model=mcnn_small"):
+        words = study_pathologies.words_of(pathology, recipe, seed=3, network=network)
+        settings = read_settings(TrainSettings, compose_config("train", words))
+        build_model(settings.model, HcqtSettings.from_dict(settings.features), settings.targets.outputs)
+
+
+def test_the_shift_that_is_studied_is_the_one_of_the_experiment() -> None:
+    words = study_pathologies.words_of("shift", "compensated", seed=0, network=study_pathologies.NETWORK)
+    studied, provoked = (
+        read_settings(TrainSettings, compose_config("train", each))
+        for each in (words, [*study_pathologies.COMMON, "experiment=provoke_shift"])
+    )
+    assert replace(studied, name=provoked.name) == provoked
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_run_that_an_alarm_ends_has_failed_and_other_errors_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, ended: bool
+) -> None:
+    def breaking(settings: TrainSettings, folder: Path, resume: bool) -> None:
+        folder.mkdir(parents=True)
+        (folder / "metrics.csv").write_text("step,health/largest_target_share\n9,0.9\n19,0.9\n")
+        (folder / "alarms.jsonl").write_text(json.dumps({"step": 20, "name": "collapse", "action": ENDED if ended else "none"}) + "\n")
+        raise InputError("step 20: collapse.")
+
+    monkeypatch.setattr(study_pathologies, "train", breaking)
+    task = ("collapse", "acted upon", 0)
+    if not ended:
+        with pytest.raises(InputError, match="step 20"):
+            study_pathologies.run(task, tmp_path, study_pathologies.NETWORK)
+        return
+    results = [study_pathologies.run(task, tmp_path, study_pathologies.NETWORK) for _ in range(2)]
+    assert results[0] == results[1], "it is not trained again"
+    study_pathologies.table(results[:1])
+    study_pathologies.correlations(results[:1])
+    assert "| collapse | acted upon | 1/1 (0.03-1.00) |  |  | 0.00 |  | collapse 1/1, 1.00 |" in capsys.readouterr().out
 
 
 def test_intervals_are_those_of_clopper_and_pearson() -> None:
@@ -31,7 +75,7 @@ def test_intervals_are_those_of_clopper_and_pearson() -> None:
 def test_a_recipe_of_two_names_is_trained_once() -> None:
     names = [(name, recipe) for name, recipes in study_pathologies.RECIPES.items() for recipe in recipes]
     trained = {study_pathologies.trained_as(*each) for each in names}
-    assert len(trained) == len({study_pathologies.RECIPES[name][recipe] for name, recipe in trained}) == len(names) - 3
+    assert len(trained) == len({study_pathologies.RECIPES[name][recipe] for name, recipe in trained}) == len(names) - 4
     assert study_pathologies.trained_as("blur", "gamma 1") == ("diagonalization", "weights 1-1-2")
 
 

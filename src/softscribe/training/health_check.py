@@ -21,6 +21,9 @@ from softscribe.training.module import TranscriptionModule, step_is_done
 from softscribe.training.segments import AnnotatedSegment, collate
 from softscribe.training.settings import HealthSettings
 
+ENDED = "the run ends"
+"""An alarm's action in alarms.jsonl that was the run's last."""
+
 
 class HealthCheck(Callback):
     """Measures the health of a few validation segments now and then, logs it as `health/...`, and writes alarms to alarms.jsonl.
@@ -119,7 +122,7 @@ class HealthCheck(Callback):
                     f"back to the last healthy weights, gamma and prior raised ({len(self.actions)} of {self.settings.actions_at_most})"
                 )
         if policy == "stop":
-            action = "the run ends"
+            action = ENDED
         for alarm in alarms:
             self.lines.append({"step": step, **asdict(alarm), "action": action})
             module.print(f"step {step}: ALARM {alarm} Action: {action}.")
