@@ -274,6 +274,8 @@ def test_a_run_that_is_no_longer_watched_keeps_no_alarm_of_steps_that_come_again
     (tmp_path / "alarms.jsonl").write_text('{"step": 2, "name": "blur"}\n{"step": 7, "name": "shift"}\n')
     train(watched(settings, "ignore"), tmp_path, resume=True)
     assert [line["step"] for line in read_alarms(tmp_path / "alarms.jsonl")] == [2]
+    train(watched(settings, "ignore"), tmp_path)
+    assert read_alarms(tmp_path / "alarms.jsonl") == [], "begun anew"
 
 
 class Mine(SdtwLoss):

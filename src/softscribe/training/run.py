@@ -132,8 +132,6 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         changed = settings_since(checkpoint, settings_in_words(asdict(settings)))
         if changed and trainer.is_global_zero:
             print(shown(f"config.yaml was changed since step {first_step}, and holds from here on: {'; '.join(changed)}"))
-        if trainer.is_global_zero:
-            forget_alarms(folder / "alarms.jsonl", after_step=first_step)
     keeper = next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model: {settings.model['name']}, {parameters:,} parameters, {_reach(model, features)}")
@@ -142,6 +140,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
     if settings.health.policy != "ignore" and not aligns:
         print(f"health: not watched, for loss={settings.loss['name']} shows no alignment.")
     if trainer.is_global_zero:
+        forget_alarms(folder / "alarms.jsonl", after_step=first_step)
         write_environment(folder)
     try:
         with warnings.catch_warnings(), _full_disks_told_once(), signals_kept():
