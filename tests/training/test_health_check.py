@@ -67,16 +67,17 @@ def test_a_prior_that_stays_is_part_of_what_is_watched(settings: TrainSettings, 
         ("provoke_collapse", "collapse"),
         ("provoke_diagonalization", "diagonalization"),
         ("provoke_blur", "blur"),
+        ("provoke_shift", "shift"),
         ("demo", None),
     ],
 )
 def test_what_is_provoked_is_called_by_its_name_in_time(long_store: Path, tmp_path: Path, experiment: str, alarm: str | None) -> None:
     """The configs as they are, with a network and music that no limit was set on; before half the steps are done, or never.
 
-    Shift is missing: so little music lets the network that can be provoked to it collapse.
+    So little music does not move a network of 15 frames far; one of 75 it does.
     """
     words = [f"experiment={experiment}", f"store={long_store}", "features.harmonics=[1]", "model=linear"]
-    words += ["model.frames=15", "optimizer.learning_rate.start=1e-2"]
+    words += [f"model.frames={75 if alarm == 'shift' else 15}", "optimizer.learning_rate.start=1e-2"]
     words += ["trainer.steps=80", "trainer.batch_size=2", "trainer.precision=32-true", "health.interval_steps=5", "threshold.fixed=0.5"]
     settings = read_settings(TrainSettings, compose_config("train", words))
     train(replace(settings, logger={}), tmp_path)
