@@ -146,10 +146,11 @@ def read_json_lines(path: Path) -> list[Any]:
     >>> read_json_lines(path)
     [{'step': 10}, {'step': 20}]
     """
-    return [_parsed(line, path) for line in read_bounded(path, MAXIMUM_JSON_BYTES).splitlines()]
+    lines = read_bounded(path, MAXIMUM_JSON_BYTES).splitlines()
+    return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
 
 
-def _parsed(data: bytes, path: Path) -> Any:
+def _parsed(data: bytes, place: Path | str) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
             raise ValueError(f"a key stands twice in {[key for key, _ in pairs]}")
@@ -158,7 +159,7 @@ def _parsed(data: bytes, path: Path) -> Any:
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error}). Remedy: copy it again, or make it anew.") from error
+        raise InputError(f"{place}: not JSON ({error}). Remedy: copy the file again, or move it away.") from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

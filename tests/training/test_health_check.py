@@ -87,7 +87,7 @@ def test_what_is_provoked_is_called_by_its_name_in_time(long_store: Path, tmp_pa
 
 @pytest.mark.usefixtures("always_alarmed")
 def test_an_alarm_may_end_the_run(settings: TrainSettings, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"step 2: collapse: .*Remedy"):
+    with pytest.raises(InputError, match=r"step 2: collapse: .*Remedy.*set health.policy to warn in this one's config.yaml"):
         train(watched(settings, "stop"), tmp_path / "run")
     assert read_alarms(tmp_path / "run" / "alarms.jsonl")[0]["action"] == "the run ends"
 
@@ -107,7 +107,7 @@ def test_two_alarms_at_once_lead_back_once(settings: TrainSettings, tmp_path: Pa
     with pytest.raises(InputError, match=r"step 4: collapse: .* blur: "):
         train(watched(settings, "act", actions_at_most=1), tmp_path / "run")
     alarms = [(alarm["step"], alarm["name"], alarm["action"][-8:]) for alarm in read_alarms(tmp_path / "run" / "alarms.jsonl")]
-    assert alarms == [(2, "collapse", "(1 of 1)"), (2, "blur", "(1 of 1)"), (4, "collapse", "run ends"), (4, "blur", "run ends")]
+    assert alarms == [(2, "collapse", "(1 of 1)"), (2, "blur", "none"), (4, "collapse", "run ends"), (4, "blur", "run ends")]
 
 
 def test_alarms_during_the_relief_are_told_and_no_more(settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +140,7 @@ def test_weights_that_break_any_limit_are_not_gone_back_to(
     monkeypatch.setattr(HealthCheck, "_act", acting)
     train(watched(settings, "act"), tmp_path / "run", callbacks=[AtStart()])
     assert len(states) > 1
+    assert "back to the weights of step 0, " in read_alarms(tmp_path / "run" / "alarms.jsonl")[0]["action"]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
@@ -162,6 +163,7 @@ def test_the_last_healthy_weights_are_gone_back_to(settings: TrainSettings, tmp_
     monkeypatch.setattr(HealthCheck, "_act", acting)
     train(watched(settings, "act"), tmp_path / "run")
     assert sorted(states) == [-6, 2, 4, 6, 8]
+    assert "back to the weights of step 4, " in read_alarms(tmp_path / "run" / "alarms.jsonl")[0]["action"]
     assert all(torch.equal(states[-6][name], states[4][name]) for name in states[4])
     assert not all(torch.equal(states[-6][name], states[2][name]) for name in states[2])
 
@@ -248,7 +250,9 @@ def test_a_policy_that_is_changed_answers_what_fails_already(
     assert all(torch.equal(states[0][name], beginning[name]) for name in beginning)
 
 
-def test_an_action_raises_gamma_and_drops_momentum(settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_action_raises_gamma_and_drops_momentum(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     """Right after it gamma is ten times what its schedule says, the prior greater by ten, and Adam knows of no steps."""
     monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor(NEVER_KEPT, patience=1))
     seen: dict[int, tuple[dict[str, float], int]] = {}
@@ -261,6 +265,7 @@ def test_an_action_raises_gamma_and_drops_momentum(settings: TrainSettings, tmp_
 
     acting = watched(settings, "act", actions_at_most=1)
     train(replace(acting, health=replace(acting.health, relief_share=1.0)), tmp_path, callbacks=[InForce()])
+    assert "health: the last action was at step 2, too late" in capsys.readouterr().out
     scheduled = create_loss(settings.loss).in_force(2 / 8)
     assert seen[2][0] == pytest.approx({"gamma": 10 * scheduled["gamma"], "diagonal_prior": 10 + scheduled["diagonal_prior"]})
     assert [seen[step][1] for step in (1, 2, 3)] == [1, 0, 1]
@@ -312,7 +317,7 @@ def test_relief_fades(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{", '["a"]\n', '{"step": "x"}\n'])
 def test_a_file_of_alarms_that_is_none_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "alarms.jsonl").write_text(text)
-    with pytest.raises(InputError, match=r"alarms\.jsonl: .*Remedy"):
+    with pytest.raises(InputError, match=r"alarms\.jsonl(, line 1)?: .*Remedy"):
         read_alarms(tmp_path / "alarms.jsonl")
 
 

@@ -193,6 +193,7 @@ def test_baselines_refuse_what_they_cannot_use() -> None:
         {"name": "sdtw"} | CONSTANT | {"gamma": {"start": 0.0}},
         {"name": "sdtw"} | CONSTANT | {"horizontal": -1.0},
         {"name": "sdtw"} | CONSTANT | {"diagonal": {"start": 1.0, "end": -1.0, "shape": "linear"}},
+        {"name": "sdtw"} | CONSTANT | {"energy": "start:5"},
         {"name": "sdtw"} | CONSTANT | {"energy": -1.0},
         {"name": "sdtw"} | CONSTANT | {"time_symmetric": "yes"},
     ],

@@ -77,8 +77,13 @@ def _train(words: list[str]) -> int:
             f"deterministic_check={check}: true or false, and not with resume or seeds. Remedy: deterministic_check=true alone."
         )
     if "resume" in given:
+        if not given["resume"]:
+            raise InputError("resume=: names no run. Remedy: its folder, or runs/NAME for the newest of that name.")
         if overrides or "seeds" in given:
-            raise InputError(f"resume={given['resume']}: takes no other settings, a run goes on as it began. Remedy: leave the others out.")
+            raise InputError(
+                f"resume={given['resume']}: takes no other settings. Remedy: leave the others out; what has to change, change in the run's "
+                f"{CONFIG_NAME}."
+            )
         named = Path(given["resume"])
         if (named / SEEDS_NAME).is_file():
             return run_seeds(named)
@@ -195,6 +200,7 @@ def _audit(words: list[str]) -> int:
 
 
 def _first_lines(error: Exception) -> str:
-    """The error's message without the internals that Hydra and OmegaConf append."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(line for line in lines[:3] if not line.startswith(("reference_type", "object_type")))
+    """The error's message without the internals that Hydra and OmegaConf append; choices stay."""
+    lines = [line.strip() for line in str(error).partition("Config search path")[0].splitlines() if line.strip()]
+    most = len(lines) if any(line.startswith("Available options") for line in lines) else 3
+    return " ".join(line for line in lines[:most] if not line.startswith(("reference_type", "object_type")))

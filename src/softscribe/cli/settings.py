@@ -56,6 +56,8 @@ def newest_run(folder: Path, needed: str) -> Path:
         return folder
     runs = [path.parent for path in folder.glob(f"**/{CONFIG_NAME}") if (path.parent / needed).is_file()]
     if not runs:
+        if (folder / needed).is_file():
+            raise InputError(f"{folder}: {CONFIG_NAME} is missing. Remedy: a copy of it, from the same run or one with the same settings.")
         raise InputError(f"{folder}: no run with {needed} in it. Remedy: name a folder that `softscribe train` printed as run folder.")
     return max(runs, key=lambda run: ((run / needed).stat().st_mtime_ns, run))
 

@@ -90,10 +90,12 @@ FEWEST_TARGETS = 4
 NUMBERS_OF_COLLAPSE = ("largest_target_share", "target_gini", "largest_frame_share")
 
 REMEDIES = {
-    "collapse": "stretched targets with loss=sdtw_annealed; with unique ones a horizontal weight of .1; a higher gamma or prior at first",
+    "collapse": "stretched targets with loss=sdtw_annealed; with unique ones loss.horizontal=0.1 loss.diagonal=1; a higher gamma or prior "
+    "at first",
     "diagonalization": "a diagonal prior that ends, or a lower one; step weights 1-1-2; more steps",
     "blur": "let gamma end lower, near 1 for the sum over 12 outputs",
-    "shift": "time_shift=compensate takes back what is below half a second, after training; model=mcnn_short or loss.energy keep it small",
+    "shift": "time_shift=compensate takes back what is below half a second, after training; loss.time_symmetric=true, loss.energy and "
+    "model=mcnn_short keep it small",
 }
 
 BEYOND_GOING_BACK = frozenset({"shift", "diagonalization", "blur"})

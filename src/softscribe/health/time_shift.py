@@ -106,6 +106,8 @@ class TimeShift(NamedTuple):
     def __str__(self) -> str:
         if math.isnan(self.frames):
             return "not known, for nothing rises"
+        if math.isinf(self.lowest_frames) and math.isinf(self.highest_frames):
+            return "not known, for there is too little music, or it does not rise with the activations"
         direction = "late" if self.frames >= 0 else "early"
         interval = f"{self.lowest_frames:.2f} to {self.highest_frames:.2f}"
         return f"{abs(self.frames):.2f} frames {direction} ({100 * CONFIDENCE:.0f} % interval {interval})"

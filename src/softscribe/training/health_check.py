@@ -43,11 +43,12 @@ class HealthCheck(Callback):
         self.monitor = HealthMonitor()
         self.actions: list[int] = []
         self.healthy_weights: dict[str, torch.Tensor] = {}
+        self.healthy_step = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, TranscriptionModule)
         self.lines = read_alarms(self.path)
-        self._remember(pl_module)  # the beginning, also of a run that goes on: a checkpoint's weights are loaded after this
+        self._remember(pl_module, step=0)  # the beginning, also of a run that goes on: a checkpoint's weights are loaded after this
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TranscriptionModule)
@@ -74,7 +75,15 @@ class HealthCheck(Callback):
         if alarms:
             self._sound(alarms, recovering, trainer, pl_module)
         if self.monitor.healthy:
-            self._remember(pl_module)
+            self._remember(pl_module, step=trainer.global_step)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TranscriptionModule)
+        if trainer.global_step == pl_module.total_steps and self.relief(trainer.global_step, pl_module.total_steps) > 0:
+            pl_module.print(
+                f"health: the last action was at step {self.actions[-1]}, too late for gamma and prior to come back to their schedules. "
+                "Remedy: more steps, or another recipe."
+            )
 
     def _measure_for_all(self, trainer: pl.Trainer, module: TranscriptionModule) -> dict[str, float]:
         """The first process measures, since others' rounding must not decide otherwise; what it cannot use, it says to all."""
@@ -118,18 +127,21 @@ class HealthCheck(Callback):
             policy = "stop" if len(self.actions) == self.settings.actions_at_most else policy
             if policy == "act":
                 self._act(trainer, module)
-                action = (
-                    f"back to the last healthy weights, gamma and prior raised ({len(self.actions)} of {self.settings.actions_at_most})"
-                )
+                done = f"{len(self.actions)} of {self.settings.actions_at_most}"
+                action = f"back to the weights of step {self.healthy_step}, gamma and prior raised ({done})"
         if policy == "stop":
             action = ENDED
         for alarm in alarms:
-            self.lines.append({"step": step, **asdict(alarm), "action": action})
-            module.print(f"step {step}: ALARM {alarm} Action: {action}.")
+            helped = action if alarm.name not in BEYOND_GOING_BACK or action == ENDED else "none"
+            self.lines.append({"step": step, **asdict(alarm), "action": helped})
+            module.print(f"step {step}: ALARM {alarm} Action: {helped}.")
         if trainer.is_global_zero:
             write_alarms(self.path, self.lines)
         if policy == "stop":
-            raise InputError(f"step {step}: {' '.join(map(str, alarms))} See {self.path}.")
+            raise InputError(
+                f"step {step}: {' '.join(map(str, alarms))} So the run ended (health={self.settings.policy}). Begin another one "
+                "with that, or set health.policy to warn in this one's config.yaml and resume it."
+            )
 
     def _act(self, trainer: pl.Trainer, module: TranscriptionModule) -> None:
         module.model.load_state_dict(self.healthy_weights)
@@ -138,8 +150,9 @@ class HealthCheck(Callback):
         self.actions.append(trainer.global_step)
         self.monitor.forget()
 
-    def _remember(self, module: TranscriptionModule) -> None:
+    def _remember(self, module: TranscriptionModule, step: int) -> None:
         """Whatever the policy: a run that is resumed may have another."""
+        self.healthy_step = step
         self.healthy_weights = {name: tensor.detach().cpu().clone() for name, tensor in module.model.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -148,6 +161,7 @@ class HealthCheck(Callback):
             "monitor": self.monitor.state_dict(),
             "actions": list(self.actions),
             "healthy_weights": self.healthy_weights,
+            "healthy_step": self.healthy_step,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -156,6 +170,7 @@ class HealthCheck(Callback):
             self.monitor.forget()  # what still fails sounds again, so that the new policy answers
         self.actions = [int(step) for step in state_dict["actions"]]
         self.healthy_weights = state_dict["healthy_weights"]
+        self.healthy_step = int(state_dict["healthy_step"])
 
 
 def spread(items: int, wanted: int) -> list[int]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from softscribe.alignment import Alignment, StepWeights, align, bce_cost, gpu_is_usable, soft_dtw, time_symmetric_soft_dtw
 from softscribe.alignment.time_symmetry import reversed_in_time
-from softscribe.errors import InputError
+from softscribe.errors import InputError, concerning
 from softscribe.health import health_numbers
 from softscribe.sound import HcqtSettings
 from softscribe.training.energy import check_energy_features, energy_loss
@@ -91,11 +91,11 @@ class SdtwLoss:
         energy: float | Mapping[str, Any] = 0.0,
         time_symmetric: bool = False,
     ) -> None:
-        self.gamma = Schedule.of(gamma)
-        self.diagonal_prior = Schedule.of(diagonal_prior)
-        self.energy = Schedule.of(energy)
+        self.gamma, self.diagonal_prior, self.energy = (
+            _schedule(name, value) for name, value in (("gamma", gamma), ("diagonal_prior", diagonal_prior), ("energy", energy))
+        )
         self.step_weights = {
-            name: Schedule.of(weight) for name, weight in (("horizontal", horizontal), ("vertical", vertical), ("diagonal", diagonal))
+            name: _schedule(name, weight) for name, weight in (("horizontal", horizontal), ("vertical", vertical), ("diagonal", diagonal))
         }
         self.time_symmetric = time_symmetric
         if min(self.gamma.start, self.gamma.final) <= 0:
@@ -191,6 +191,11 @@ class SdtwLoss:
     def in_force(self, progress: float) -> dict[str, float]:
         values = {name: schedule(progress) for name, schedule in self.schedules().items()}
         return values | {"gamma": self._temperature(progress), "diagonal_prior": self._prior_weight(progress)}
+
+
+def _schedule(name: str, value: float | Mapping[str, Any]) -> Schedule:
+    with concerning(f"loss.{name}"):
+        return Schedule.of(value)
 
 
 class StrongLoss:

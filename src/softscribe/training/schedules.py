@@ -55,8 +55,17 @@ class Schedule:
 
         >>> Schedule.of(2), Schedule.of({"start": 2}) == Schedule.of(2)
         (Schedule(start=2, end=None, shape='constant', begin=0.0, until=1.0), True)
+
+        Raises:
+            InputError: it is neither.
         """
-        return cls(**value) if isinstance(value, Mapping) else cls(value)
+        if isinstance(value, Mapping):
+            return cls(**value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(
+                f"schedule: {value!r}. Remedy: a number, or settings such as '{{start:5,end:0,shape:linear}}', quoted in a shell."
+            )
+        return cls(value)
 
     @property
     def final(self) -> float:
