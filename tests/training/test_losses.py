@@ -1,12 +1,17 @@
 """What training minimises: baselines against plain formulas, the prior's shape, and what padding may not change."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
 from softscribe.alignment import bce_cost
 from softscribe.errors import InputError
 from softscribe.models import CONTEXT_FRAMES
-from softscribe.training.energy import energy_loss
+from softscribe.sound import HcqtSettings
+from softscribe.training import TrainSettings, train
+from softscribe.training.energy import KNOWN_FEATURES, energy_loss
 from softscribe.training.losses import SdtwLoss, create_loss, diagonal_prior_cost, framewise_cost
 from softscribe.training.segments import Batch
 
@@ -136,6 +141,16 @@ def test_what_watches_a_time_symmetric_loss_has_no_direction_of_time_either() ->
     together = batch_of([targets, torch.randint(0, 2, (14, 12)).float()], [27, 41])
     padded = torch.cat([torch.nn.functional.pad(logits, (0, 0, 0, 14), value=3.0), torch.randn(1, 41, 12)])
     torch.testing.assert_close(symmetric.validation_cost(padded, together)[:1], costs[0][0])
+
+
+def test_the_energy_loss_refuses_features_that_it_would_misread(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the settings begin at C1; a loss that knew others would teach other pitches. Without a weight it does not matter."""
+    monkeypatch.setitem(KNOWN_FEATURES, "minimum_midi", 36)
+    with pytest.raises(InputError, match=r"loss.energy: knows features with minimum_midi 36, not 24.*Remedy"):
+        train(replace(settings, loss={**settings.loss, "energy": {"start": 0.0, "end": 1.0, "shape": "linear"}}), tmp_path)
+    SdtwLoss(**CONSTANT).check_features(HcqtSettings())
 
 
 @pytest.mark.parametrize("outputs", [12, 72])
