@@ -10,7 +10,7 @@ from all_paths import Graph
 from softscribe.alignment import TWO_ONE_STEPS, Step, StepWeights, Subsequence, align, bce_cost
 from softscribe.health import activation_health, alignment_health, diagonalization, health_numbers
 from softscribe.health.alignment_health import target_groups
-from softscribe.health.diagonalization import LARGEST_WARP, NEUTRAL, rewarped_rows
+from softscribe.health.diagonalization import LARGEST_WARP, NEUTRAL, mean_onsets, rewarped_rows
 from softscribe.health.monitor import NUMBERS_OF_COLLAPSE
 
 SHARP = 0.01
@@ -178,6 +178,10 @@ def test_frames_that_free_ends_leave_out_come_after_all_targets() -> None:
     beside = diagonalization(torch.cat([unwritten, cost, unwritten], dim=1), boundaries=Subsequence(frames="both"), **options)
     assert float(beside.rewarp_following) == pytest.approx(float(alone.rewarp_following), abs=0.05)
     assert abs(float(alone.rewarp_following)) < 0.05
+    expected = align(cost, gamma=1.0).expected_alignment
+    groups = target_groups(cost, torch.tensor([48]), targets)
+    left_out = torch.nn.functional.pad(expected, (0, 0, 0, 30))
+    torch.testing.assert_close(mean_onsets(left_out, groups), mean_onsets(expected, groups))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -191,6 +195,8 @@ def test_rewarping_keeps_all_targets_and_their_number(seed: int) -> None:
         assert after.min() >= 1
         assert (np.diff(warped[item, :count].numpy()) >= 0).all()
         assert after.max() <= before.max() * LARGEST_WARP**2 + 1
+    twins = rewarped_rows(groups[:1].repeat(2, 1), counts[:1].repeat(2), seed)
+    assert not torch.equal(*twins), "each item is drawn anew"
 
 
 def test_what_follows_the_costs_and_what_follows_the_guess() -> None:

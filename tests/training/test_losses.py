@@ -124,7 +124,7 @@ def test_the_time_symmetric_loss_has_no_direction_of_time() -> None:
 def test_what_watches_a_time_symmetric_loss_has_no_direction_of_time_either() -> None:
     """Health and validation of an item are those of the item reversed, and the mean of what each direction alone would say."""
     torch.manual_seed(8)
-    targets = torch.randint(0, 2, (9, 12)).float()
+    targets = torch.randint(0, 2, (5, 12)).float().repeat_interleave(torch.tensor([1, 4, 1, 2, 1]), dim=0)
     logits = torch.randn(1, 27, 12)  # three per target: the prior is symmetric, too
     forwards, backwards = batch_of([targets], [27]), batch_of([targets.flip(0)], [27])
     symmetric, plain = (SdtwLoss(gamma=5.0, diagonal_prior=1.0, horizontal=0.1, time_symmetric=value) for value in (True, False))
@@ -134,7 +134,7 @@ def test_what_watches_a_time_symmetric_loss_has_no_direction_of_time_either() ->
     assert abs(costs[1][0] - costs[1][1]) > 1e-3
     torch.testing.assert_close(costs[0][0], sum(costs[1]) / 2)
     told = [[loss.health(*way, seed=0) for way in ways] for loss in (symmetric, plain)]
-    assert told[0][0] == pytest.approx(told[0][1], nan_ok=True)
+    assert told[0][0] | {"rewarp_following": 0} == pytest.approx(told[0][1] | {"rewarp_following": 0}), "all but what is drawn at random"
     for name in ("largest_target_share", "entry_spread_share", "path_entropy_per_frame"):
         assert told[0][0][name] == pytest.approx((told[1][0][name] + told[1][1][name]) / 2)
         assert told[1][0][name] != pytest.approx(told[1][1][name], rel=1e-3)

@@ -88,7 +88,7 @@ def diagonalization(
         for matrix, each in ((cost + prior, options), (cost, neutrally), (warped_cost + prior, options))
     )
     distances = [_diagonal_distance(expected, frame_counts, target_counts) for expected in (own, neutral)]
-    onsets = [_onsets(own, groups), _onsets(warped, groups.gather(1, source))]
+    onsets = [mean_onsets(own, groups), mean_onsets(warped, groups.gather(1, source))]
     guesses = [_first_rows(rows) / target_counts[:, None] * frame_counts[:, None] for rows in (groups, groups.gather(1, source))]
     moved, guessed = onsets[1] - onsets[0], guesses[1] - guesses[0]
     return Diagonalization(distances[0] / distances[1].clamp(min=1e-9), (moved * guessed).sum(dim=1) / guessed.square().sum(dim=1))
@@ -126,7 +126,7 @@ def _diagonal_distance(
     return (squares.sum(dim=1) / passed.sum(dim=1)).sqrt()
 
 
-def _onsets(expected: Float[Tensor, "B N M"], groups: Int[Tensor, "B M"]) -> Float[Tensor, "B U"]:
+def mean_onsets(expected: Float[Tensor, "B N M"], groups: Int[Tensor, "B M"]) -> Float[Tensor, "B U"]:
     """The mean frame at which each target is entered: that before which the path is not in it or behind.
 
     Frames after the last that is passed, padding or what free ends leave out, are behind all targets.
