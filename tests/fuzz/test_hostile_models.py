@@ -48,6 +48,8 @@ def test_a_target_in_a_config_is_never_called(tmp_path: Path, canary: Path, grou
         "a: &a [x, x]\nb: &b [*a, *a]\nname: hello",
         "_target_: os.mkdir\npath: '{canary}'",
         "name: a\nname: b",
+        '"0"',
+        "- name: a",
         "[" * 50_000,
         "name: " + "x" * 200_000,
     ],

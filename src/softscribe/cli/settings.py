@@ -83,6 +83,8 @@ def read_run(folder: Path) -> Any:
     try:
         depth = 0
         for event in yaml.parse(content, Loader=yaml.SafeLoader):
+            if depth == 0 and isinstance(event, yaml.NodeEvent) and not isinstance(event, yaml.MappingStartEvent):
+                raise ValueError("no mapping")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAXIMUM_CONFIG_DEPTH:  # OmegaConf takes 10 s for 1000 levels
                 raise ValueError(f"nested more than {MAXIMUM_CONFIG_DEPTH} deep")
