@@ -130,14 +130,18 @@ def run(task: tuple[str, str, int], folder: Path, network: str) -> dict[str, Any
         with contextlib.redirect_stdout(io.StringIO()):
             compensated_ms, measures = trained(settings, place / "run")
         curves = read_curves(place / "run" / "metrics.csv")
-        health = [{name.split("/")[1]: float(row[name]) for name in row if name.startswith("health/") and row[name]} for row in curves]
+        health = []
+        for row in curves:
+            numbers = {name.split("/")[1]: float(row[name]) for name in row if name.startswith("health/") and row[name]}
+            if numbers:
+                health.append({"progress": (int(row["step"]) + 1) / settings.trainer.steps, **numbers})
         result = {
             "pathology": pathology,
             "recipe": recipe,
             "seed": seed,
             "compensated_ms": compensated_ms,
             "measures": {name: value for name, value in measures.items() if isinstance(value, int | float)},
-            "health": [numbers for numbers in health if numbers],
+            "health": health,
         }
         (place / "result.json").write_text(json.dumps(result))
     return json.loads((place / "result.json").read_text())
@@ -148,7 +152,7 @@ def trained(settings: TrainSettings, folder: Path) -> tuple[float, dict[str, Any
     try:
         train(settings, folder, resume=(folder / "checkpoints" / LAST).exists())
     except InputError:
-        if not any(alarm["action"] == ENDED for alarm in read_alarms(folder / "alarms.jsonl")):
+        if not any(alarm.get("action") == ENDED for alarm in read_alarms(folder / "alarms.jsonl")):
             raise
         return 0.0, {}
     _, card = load_model(folder / "model")
@@ -196,8 +200,8 @@ def alarms_of(runs: list[dict[str, Any]]) -> str:
     first: dict[str, list[float]] = {}
     for each in runs:
         monitor, sounded = HealthMonitor(), set()
-        for number, numbers in enumerate(each["health"], start=1):
-            progress = number / len(each["health"])
+        for numbers in each["health"]:
+            progress = numbers["progress"]
             for name in {alarm.name for alarm in monitor.observe(numbers, progress=progress)} - sounded:
                 sounded.add(name)
                 first.setdefault(name, []).append(progress)

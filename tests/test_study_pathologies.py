@@ -39,7 +39,7 @@ def test_a_run_that_an_alarm_ends_has_failed_and_other_errors_are_told(
 ) -> None:
     def breaking(settings: TrainSettings, folder: Path, resume: bool) -> None:
         folder.mkdir(parents=True)
-        (folder / "metrics.csv").write_text("step,health/largest_target_share\n9,0.9\n19,0.9\n")
+        (folder / "metrics.csv").write_text("step,health/largest_target_share,health/entry_spread_share\n9,0.9,0.9\n19,0.9,0.9\n")
         (folder / "alarms.jsonl").write_text(json.dumps({"step": 20, "name": "collapse", "action": ENDED if ended else "none"}) + "\n")
         raise InputError("step 20: collapse.")
 
@@ -53,7 +53,7 @@ def test_a_run_that_an_alarm_ends_has_failed_and_other_errors_are_told(
     assert results[0] == results[1], "it is not trained again"
     study_pathologies.table(results[:1])
     study_pathologies.correlations(results[:1])
-    assert "| collapse | acted upon | 1/1 (0.03-1.00) |  |  | 0.00 |  | collapse 1/1, 1.00 |" in capsys.readouterr().out
+    assert "| collapse | acted upon | 1/1 (0.03-1.00) |  |  | 0.00 |  | collapse 1/1, 0.10 |" in capsys.readouterr().out
 
 
 def test_intervals_are_those_of_clopper_and_pearson() -> None:
@@ -77,8 +77,9 @@ def test_a_shift_is_judged_by_what_it_was_before_compensation() -> None:
 
 
 def test_alarms_are_counted_by_runs_and_first_sounds() -> None:
-    crowded = {"health": [{"largest_frame_share": share} for share in (0.1, 0.9, 0.9, 0.9)]}
-    sound = {"health": [{"largest_frame_share": 0.1}] * 4}
+    when = (0.25, 0.5, 0.75, 1.0)
+    crowded = {"health": [{"progress": part, "largest_frame_share": share} for part, share in zip(when, (0.1, 0.9, 0.9, 0.9), strict=True)]}
+    sound = {"health": [{"progress": part, "largest_frame_share": 0.1} for part in when]}
     assert study_pathologies.alarms_of([crowded, sound]) == "collapse 1/2, 0.75"
     assert study_pathologies.alarms_of([sound]) == "none"
     assert study_pathologies.alarms_of([{"health": []}]) == "not watched"

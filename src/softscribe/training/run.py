@@ -41,7 +41,7 @@ from softscribe.training.curves import CurvesLogger, StepCurves
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.exclusion import exclude_doubtful
 from softscribe.training.finished_model import write_model
-from softscribe.training.health_check import HealthCheck, forget_alarms
+from softscribe.training.health_check import HealthCheck, forget_alarms, read_alarms
 from softscribe.training.losses import AligningLoss, SdtwLoss, create_loss
 from softscribe.training.module import MONITORED_COST, TranscriptionModule
 from softscribe.training.patience import LastingEarlyStopping, LowerRateOnPlateau
@@ -139,6 +139,7 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         print("alignment: on the CPU, for numba-cuda is missing or finds no driver. Remedy: pip install 'softscribe[cuda12]' (or cuda13).")
     if settings.health.policy != "ignore" and not aligns:
         print(f"health: not watched, for loss={settings.loss['name']} shows no alignment.")
+    read_alarms(folder / "alarms.jsonl")  # all processes refuse what is none, or they would wait for the one that does
     if trainer.is_global_zero:
         forget_alarms(folder / "alarms.jsonl", after_step=first_step)
         write_environment(folder)
