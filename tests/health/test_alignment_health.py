@@ -10,7 +10,7 @@ from all_paths import Graph
 from softscribe.alignment import TWO_ONE_STEPS, Step, StepWeights, Subsequence, align, bce_cost
 from softscribe.health import activation_health, alignment_health, diagonalization, health_numbers
 from softscribe.health.alignment_health import target_groups
-from softscribe.health.diagonalization import LARGEST_WARP, NEUTRAL, mean_onsets, rewarped_rows
+from softscribe.health.diagonalization import LARGEST_WARP, NEUTRAL, mean_onset_frames, rewarped_rows
 from softscribe.health.monitor import NUMBERS_OF_COLLAPSE
 
 SHARP = 0.01
@@ -54,7 +54,7 @@ def test_under_neutral_weights_the_ratio_is_one_and_a_prior_that_holds_the_diago
             distances = []
             for matrix, each in ((inside + prior[item, :frames, :rows], options), (inside, {**options, "weights": NEUTRAL})):
                 expected = align(matrix, **each).expected_alignment[0].numpy()
-                passed = expected.sum(axis=1) > 0
+                passed = expected.sum(axis=1) > 1e-3
                 at = (expected[passed] @ (np.arange(rows) + 0.5)) / expected[passed].sum(axis=1) / rows
                 distances.append(np.sqrt(np.mean((at - ((np.arange(frames) + 0.5) / frames)[passed]) ** 2)))
             assert float(found.neutral_distance_ratio[item]) == pytest.approx(distances[0] / distances[1], rel=1e-6)
@@ -91,6 +91,7 @@ def test_a_frame_that_holds_several_targets_is_shared_among_them() -> None:
     cost[0, :, 0] = cost[0, 8] = 0.0
     health = alignment_health(cost, operator="hard")
     assert float(health.entry_spread_frames) == pytest.approx(2 * (3 / 16 + 4 / 16 + 3 / 16) / 3)
+    assert alignment_health(torch.rand(1, 12, 12)).entry_spread_share.isfinite().all(), "as many targets as frames are enough"
     crowded = health_numbers(torch.rand(1, 3, 12), targets=torch.eye(12)[None])
     assert math.isnan(crowded["entry_spread_share"]), "twelve targets cannot be told apart in three frames"
 
@@ -167,6 +168,31 @@ def test_company_never_matters_to_counterfactuals() -> None:
         assert one[0] != one[1]
 
 
+def test_music_that_is_not_written_hides_no_collapse() -> None:
+    """One of six targets has 75 of 80 frames, beside music that the path leaves out: the same numbers, and the same alarm."""
+    cost = certain_cost([1, 1, 75, 1, 1, 1], price=8.0)
+    unwritten = torch.full((1, 50, 6), 30.0)
+    alone = alignment_health(cost, weights=NEUTRAL)
+    beside = alignment_health(torch.cat([unwritten, cost, unwritten], dim=1), weights=NEUTRAL, boundaries=Subsequence(frames="both"))
+    assert float(alone.largest_target_share) > 0.9
+    for one, other in zip(alone, beside, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_frames_that_long_steps_leave_out_move_no_onset(seed: int) -> None:
+    """A hard path that skips spoiled frames enters each target where it first holds it."""
+    groups = torch.arange(6).repeat_interleave(3)[None]
+    steps = [Step(1, 0), Step(1, 1), Step(2, 0), Step(2, 1)]
+    cost = 10 * torch.rand(1, 40, 18, generator=torch.Generator().manual_seed(seed))
+    cost[:, [7, 12, 20, 31]] = 1e4
+    expected = align(cost.double(), steps=steps, operator="hard").expected_alignment
+    assert (expected.sum(dim=2) == 0).any()
+    passed = [(frame, int(groups[0, row])) for frame, row in expected[0].nonzero().tolist()]
+    entered = [min(frame for frame, target in passed if target >= each) for each in range(6)]
+    torch.testing.assert_close(mean_onset_frames(expected, groups), torch.tensor([entered]).double())
+
+
 def test_frames_that_free_ends_leave_out_come_after_all_targets() -> None:
     """Sound costs, beside music that is not written: the path leaves that out, and onsets follow the costs as without it."""
     targets = torch.eye(6).repeat_interleave(8, dim=0)[None]
@@ -181,7 +207,7 @@ def test_frames_that_free_ends_leave_out_come_after_all_targets() -> None:
     expected = align(cost, gamma=1.0).expected_alignment
     groups = target_groups(cost, torch.tensor([48]), targets)
     left_out = torch.nn.functional.pad(expected, (0, 0, 0, 30))
-    torch.testing.assert_close(mean_onsets(left_out, groups), mean_onsets(expected, groups))
+    torch.testing.assert_close(mean_onset_frames(left_out, groups), mean_onset_frames(expected, groups))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -147,9 +147,14 @@ def test_the_energy_loss_refuses_features_that_it_would_misread(
     settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of the settings begin at C1; a loss that knew others would teach other pitches. Without a weight it does not matter."""
-    monkeypatch.setitem(KNOWN_FEATURES, "minimum_midi", 36)
-    with pytest.raises(InputError, match=r"loss.energy: knows features with minimum_midi 36, not 24.*Remedy"):
-        train(replace(settings, loss={**settings.loss, "energy": {"start": 0.0, "end": 1.0, "shape": "linear"}}), tmp_path)
+    falling = replace(settings, loss={**settings.loss, "energy": {"start": 5.0, "end": 0.0, "shape": "linear"}})
+    for name, value in list(KNOWN_FEATURES.items()):
+        assert value == getattr(HcqtSettings(), name)
+        with monkeypatch.context() as changed:
+            changed.setitem(KNOWN_FEATURES, name, 99)
+            with pytest.raises(InputError, match=rf"loss.energy: knows features with {name} 99.*Remedy"):
+                train(falling, tmp_path)
+    assert KNOWN_FEATURES.keys() == {"minimum_midi", "octaves", "bins_per_semitone"}
     SdtwLoss(**CONSTANT).check_features(HcqtSettings())
 
 

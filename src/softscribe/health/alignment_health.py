@@ -13,10 +13,13 @@ as if it were not known which of them it holds, a spread of up to half a frame f
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from softscribe.alignment import align
+
+HARDLY_PASSED = 1e-3
+"""A frame that fewer paths than this pass is left out: free ends leave out some, long steps others."""
 
 
 class AlignmentHealth(NamedTuple):
@@ -26,7 +29,7 @@ class AlignmentHealth(NamedTuple):
     """
 
     largest_target_share: Float[Tensor, " B"]
-    """Frames of the target that has most, as a share of all frames, in (0, 1]. Near 1: collapse."""
+    """Frames of the target that has most, as a share of the frames that are passed, in (0, 1]. Near 1: collapse."""
     target_gini: Float[Tensor, " B"]
     """Gini coefficient of the frames per target, in [0, 1): 0 if all have as many, towards 1 if one has all."""
     largest_frame_share: Float[Tensor, " B"]
@@ -34,9 +37,9 @@ class AlignmentHealth(NamedTuple):
     entry_spread_frames: Float[Tensor, " B"]
     """How far apart two random paths enter a target, mean over the targets. Large: blurring. NaN for more targets than frames."""
     entry_spread_share: Float[Tensor, " B"]
-    """The same as a share of what it is for costs of 0. Near 0: sharp; near 1: nothing but blur. NaN for a single target, too."""
+    """The same as a share of what it is for costs of 0. Near 0: sharp; from near 1 on: nothing but blur. NaN for a single target, too."""
     path_entropy_per_frame: Float[Tensor, " B"]
-    """Nats."""
+    """Nats per frame that is passed."""
 
 
 def alignment_health(
@@ -72,7 +75,7 @@ def alignment_health(
     found = groups.amax(dim=1) + 1
     spread, widest = (_entry_spread(frame_shares(each.expected_alignment, groups), found) for each in (result, ignorant))
     spread = spread.where(found <= frame_counts, torch.nan)  # crowded for want of frames
-    frames, rows = frame_counts.double(), target_counts.double()
+    frames, rows = passed_frames(expected).sum(dim=1), target_counts.double()
     return AlignmentHealth(
         largest_target_share=shares.sum(dim=1).amax(dim=1) / frames,
         target_gini=_gini(shares.sum(dim=1), found),
@@ -140,11 +143,15 @@ def target_groups(cost: Float[Tensor, "B N M"], target_counts: Int[Tensor, " B"]
 
 
 def frame_shares(expected: Float[Tensor, "B N M"], groups: Int[Tensor, "B M"]) -> Float[Tensor, "B N U"]:
-    """Return the probability of each target at each frame, 0 in padding: the share that its rows have of the frame's E."""
+    """Return the probability of each target at each frame, 0 where paths do not pass: the share that its rows have of the frame's E."""
     shares = expected.new_zeros(*expected.shape[:2], int(groups.max()) + 1)
     shares.scatter_add_(2, groups[:, None].expand(expected.shape), expected)
-    mass = expected.sum(dim=2, keepdim=True)
-    return shares / mass.where(mass > 0, 1.0)
+    return shares / expected.sum(dim=2, keepdim=True).where(passed_frames(expected)[:, :, None], torch.inf)
+
+
+def passed_frames(expected: Float[Tensor, "B N M"]) -> Bool[Tensor, "B N"]:
+    """Return which frames paths pass: none of padding, nor of what free ends or long steps leave out."""
+    return expected.sum(dim=2) > HARDLY_PASSED
 
 
 def entries(shares: Float[Tensor, "B N U"]) -> Float[Tensor, "B N U"]:

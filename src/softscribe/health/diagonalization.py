@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from softscribe.alignment import StepWeights, align
-from softscribe.health.alignment_health import counted, entries, frame_shares, target_groups
+from softscribe.health.alignment_health import counted, entries, frame_shares, passed_frames, target_groups
 
 NEUTRAL = StepWeights(diagonal=2)
 LARGEST_WARP = 2.0
@@ -88,7 +88,7 @@ def diagonalization(
         for matrix, each in ((cost + prior, options), (cost, neutrally), (warped_cost + prior, options))
     )
     distances = [_diagonal_distance(expected, frame_counts, target_counts) for expected in (own, neutral)]
-    onsets = [mean_onsets(own, groups), mean_onsets(warped, groups.gather(1, source))]
+    onsets = [mean_onset_frames(own, groups), mean_onset_frames(warped, groups.gather(1, source))]
     guesses = [_first_rows(rows) / target_counts[:, None] * frame_counts[:, None] for rows in (groups, groups.gather(1, source))]
     moved, guessed = onsets[1] - onsets[0], guesses[1] - guesses[0]
     return Diagonalization(distances[0] / distances[1].clamp(min=1e-9), (moved * guessed).sum(dim=1) / guessed.square().sum(dim=1))
@@ -97,7 +97,7 @@ def diagonalization(
 def rewarped_rows(groups: Int[Tensor, "B M"], target_counts: Int[Tensor, " B"], seed: int) -> Int[Tensor, "B M"]:
     """Return which row takes the place of each row, so that every target is there as before, but has other numbers of rows.
 
-    Padding keeps its rows, and what becomes of an item does not depend on those after it.
+    Padding keeps its rows, and what becomes of an item depends on its place in the batch, not on the others.
 
     >>> groups = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]])
     >>> groups.gather(1, rewarped_rows(groups, torch.tensor([8]), seed=0))
@@ -119,20 +119,20 @@ def _diagonal_distance(
 ) -> Float[Tensor, " B"]:
     """The root mean square distance of E from even timing over the frames that paths pass, as a share of all frames."""
     rows, frames = torch.arange(expected.shape[2]) + 0.5, torch.arange(expected.shape[1]) + 0.5
-    mass = expected.sum(dim=2)
-    passed = mass > 0
-    positions = (expected @ rows.double()) / mass.where(passed, 1.0) / target_counts[:, None]
+    passed = passed_frames(expected)
+    positions = (expected @ rows.double()) / expected.sum(dim=2).where(passed, 1.0) / target_counts[:, None]
     squares = (positions - frames / frame_counts[:, None]).square().where(passed, 0.0)
     return (squares.sum(dim=1) / passed.sum(dim=1)).sqrt()
 
 
-def mean_onsets(expected: Float[Tensor, "B N M"], groups: Int[Tensor, "B M"]) -> Float[Tensor, "B U"]:
+def mean_onset_frames(expected: Float[Tensor, "B N M"], groups: Int[Tensor, "B M"]) -> Float[Tensor, "B U"]:
     """The mean frame at which each target is entered: that before which the path is not in it or behind.
 
-    Frames after the last that is passed, padding or what free ends leave out, are behind all targets.
+    What was entered stays so in frames that long steps leave out; those after the last that is passed are behind all targets.
     """
-    before_the_end = expected.sum(dim=2).flip(1).cumsum(dim=1).flip(1) > 0
-    return ((1 - entries(frame_shares(expected, groups))) * before_the_end[:, :, None]).sum(dim=1)
+    entered = entries(frame_shares(expected, groups)).cummax(dim=1).values
+    until_the_end = passed_frames(expected).flip(1).cummax(dim=1).values.flip(1)
+    return ((1 - entered) * until_the_end[:, :, None]).sum(dim=1)
 
 
 def _first_rows(groups: Int[Tensor, "B M"]) -> Float[Tensor, "B U"]:

@@ -42,7 +42,7 @@ TRUSTED_SECONDS = 0.012
 knows nothing of this."""
 
 TRUSTED_FRAMES = 0.5
-"""Frames are not told more finely, however long they are."""
+"""Nor are they trusted to less than this, where frames are longer."""
 
 WIDEST_INTERVAL_SECONDS = 0.1
 """A wider interval is that of activations which hardly rise with anything: nothing is moved by its middle."""
@@ -69,8 +69,8 @@ class TimeShift(NamedTuple):
     """Where it ends. An end at the largest shift that is looked for is infinite, since the true one may lie beyond."""
 
     def compensation_frames(self, frames_per_second: float) -> float:
-        """By how many frames to move activations back: the estimate if its interval, at most a tenth of a second wide, lies on either side
-        beyond 12 ms and half a frame, so far as it is trusted, else 0.
+        """By how many frames to move activations back: the estimate if its whole interval is on one side of 0, farther from it than 12 ms
+        and than half a frame, and at most a tenth of a second wide; else 0.
 
         Raises:
             InputError: the frame rate is not positive.

@@ -139,8 +139,8 @@ class HealthCheck(Callback):
             write_alarms(self.path, self.lines)
         if policy == "stop":
             raise InputError(
-                f"step {step}: {' '.join(map(str, alarms))} So the run ended (health={self.settings.policy}). Begin another one "
-                "with that, or set health.policy to warn in this one's config.yaml and resume it."
+                f"step {step}: {' '.join(map(str, alarms))} So the run ended (health={self.settings.policy}). Begin another "
+                "one with a remedy, or set health.policy to warn in this one's config.yaml and resume it."
             )
 
     def _act(self, trainer: pl.Trainer, module: TranscriptionModule) -> None:
@@ -213,7 +213,7 @@ def write_alarms(path: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def forget_alarms(path: Path, after_step: int) -> None:
-    """Drop the alarms of later steps, which a resumed run comes to again; they may sound then, or not.
+    """Drop the alarms of later steps, which a run that is resumed, or begun anew, comes to again; they may sound then, or not.
 
     Raises:
         InputError: see `read_alarms`.

@@ -182,7 +182,8 @@ class SdtwLoss:
         targets = reversed_in_time(batch.targets, counts[1], torch.ones_like(counts[1]))  # rows change places, and outputs do not
         cost, prior = (reversed_in_time(matrix, *counts) for matrix in (cost, prior))
         backwards = health_numbers(cost, *counts, targets=targets, prior=prior, **options)
-        return numbers | {name: (numbers[name] + backwards[name]) / 2 for name in backwards}
+        # Re-warped at random, few repetitions may say nothing in one direction.
+        return numbers | {name: float(torch.tensor([numbers[name], backwards[name]]).nanmean()) for name in backwards}
 
     def schedules(self) -> dict[str, Schedule]:
         others = {name: schedule for name, schedule in {"energy": self.energy, **self.step_weights}.items() if schedule.shape != "constant"}
