@@ -125,8 +125,9 @@ def run(task: tuple[str, str, int], folder: Path, network: str) -> dict[str, Any
     """Train and evaluate one recipe with one seed, unless that was done; return what came out."""
     pathology, recipe, seed = task
     place = folder / pathology / recipe.replace(" ", "_") / str(seed)
+    words = words_of(pathology, recipe, seed, network)
     if not (place / "result.json").exists():
-        settings = read_settings(TrainSettings, compose_config("train", words_of(pathology, recipe, seed, network)))
+        settings = read_settings(TrainSettings, compose_config("train", words))
         with contextlib.redirect_stdout(io.StringIO()):
             compensated_ms, measures = trained(settings, place / "run")
         curves = read_curves(place / "run" / "metrics.csv")
@@ -139,12 +140,16 @@ def run(task: tuple[str, str, int], folder: Path, network: str) -> dict[str, Any
             "pathology": pathology,
             "recipe": recipe,
             "seed": seed,
+            "words": words,
             "compensated_ms": compensated_ms,
             "measures": {name: value for name, value in measures.items() if isinstance(value, int | float)},
             "health": health,
         }
         (place / "result.json").write_text(json.dumps(result))
-    return json.loads((place / "result.json").read_text())
+    result = json.loads((place / "result.json").read_text())
+    if result["words"] != words:
+        raise InputError(f"{place}: was trained with {' '.join(result['words'])}, not {' '.join(words)}. Remedy: another folder.")
+    return result
 
 
 def trained(settings: TrainSettings, folder: Path) -> tuple[float, dict[str, Any]]:
@@ -184,12 +189,14 @@ def table(results: list[dict[str, Any]]) -> None:
             )
 
 
-def mean(runs: list[dict[str, Any]], measure: str, digits: str, *, spread: bool = False) -> str:
-    """Return the mean of a measure over the runs that have it, and the standard deviation if that is asked for."""
+def mean(runs: list[dict[str, Any]], measure: str, figures: str, *, spread: bool = False) -> str:
+    """Return the mean of a measure over the runs that have it, and how many those are if not all; and the standard deviation if that is
+    asked for."""
     known = [each["measures"][measure] for each in runs if measure in each["measures"]]
     if not known:
         return ""
-    return f"{statistics.mean(known):{digits}}" + (f" ± {statistics.stdev(known):{digits}}" if spread and len(known) > 1 else "")
+    deviation = f" ± {statistics.stdev(known):{figures}}" if spread and len(known) > 1 else ""
+    return f"{statistics.mean(known):{figures}}{deviation}" + (f" (of {len(known)})" if len(known) < len(runs) else "")
 
 
 def alarms_of(runs: list[dict[str, Any]]) -> str:
@@ -209,7 +216,7 @@ def alarms_of(runs: list[dict[str, Any]]) -> str:
 
 
 def correlations(results: list[dict[str, Any]]) -> None:
-    """Print the rank correlation of each health number at the end with the true error: over all runs that align, and over those of the
+    """Print the rank correlation of each health number at the end with the true error: over all runs that align and came to their end, and over those of the
     pathology that it shows, with those of "all". The error of `time_shift_frames` is the labelled shift, before compensation."""
     aligned = [result for result in results if result["health"] and result["recipe"] != "compensated"]  # "provoked" but for that
     print("\n| number at the end | shows | true error | rank correlation, all runs | p | its pathology's runs | p |")
@@ -243,8 +250,8 @@ def main() -> None:
     options = parser.parse_args()
     first, last = (int(part) for part in (options.seeds.split("-") * 2)[:2])
     wanted = [(name, recipe) for name, recipes in RECIPES.items() for recipe in recipes if {name, f"{name}/{recipe}"} & set(options.only)]
-    trained = dict.fromkeys(trained_as(*names) for names in wanted)
-    tasks = [(*names, seed) for seed in range(first, last + 1) for names in trained]
+    to_train = dict.fromkeys(trained_as(*names) for names in wanted)
+    tasks = [(*names, seed) for seed in range(first, last + 1) for names in to_train]
     job = partial(run, folder=options.folder, network=options.network)
     results = map_in_processes(job, tasks, jobs=options.jobs, description="runs")
     table(results)

@@ -54,6 +54,11 @@ def test_a_run_that_an_alarm_ends_has_failed_and_other_errors_are_told(
     study_pathologies.table(results[:1])
     study_pathologies.correlations(results[:1])
     assert "| collapse | acted upon | 1/1 (0.03-1.00) |  |  | 0.00 |  | collapse 1/1, 0.10 |" in capsys.readouterr().out
+    well = results[0] | {"measures": {"frame_f_measure": 0.8, "alignment_median_error_ms": 30.0, "alignment_within_100_ms": 1.0}}
+    study_pathologies.table([results[0], well])
+    assert "| 1/2 (0.01-0.99) | 0.800 (of 1) | 30 (of 1) | 0.50 |  |" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"acted_upon/0: was trained with .*model=linear .* not model=mcnn_small .*Remedy"):
+        study_pathologies.run(task, tmp_path, "model=mcnn_small")
 
 
 def test_intervals_are_those_of_clopper_and_pearson() -> None:

@@ -41,7 +41,7 @@ def test_crowded_frames_are_counted() -> None:
     assert float(health.largest_target_share) > 0.9
 
 
-def test_under_neutral_weights_the_ratio_is_one_and_a_prior_that_holds_the_diagonal_lowers_it() -> None:
+def test_the_ratio_is_that_of_distances_from_even_timing_and_a_prior_that_holds_the_diagonal_lowers_it() -> None:
     """By the definition: positions of E in shares of the targets, against times in shares of the frames; free ends are left out."""
     generator = torch.Generator().manual_seed(3)
     cost = 8 * torch.rand(2, 20, 15, generator=generator)

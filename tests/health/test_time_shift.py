@@ -119,6 +119,9 @@ def test_what_cannot_be_known_is_not_compensated() -> None:
     assert silent.compensation_frames(40.0) == 0
     assert silent.milliseconds(40.0) is None
     assert str(silent) == "not known, for nothing rises"
+    assert str(TimeShift(19.0, 18.0, math.inf)) == "19.00 frames late (95 % interval 18.00 to inf)"
+    assert str(TimeShift(-19.0, -math.inf, -18.0)) == "19.00 frames early (95 % interval -inf to -18.00)"
+    assert str(TimeShift(3.0, -math.inf, math.inf)).startswith("not known, for there is too little music")
 
 
 @pytest.mark.parametrize(

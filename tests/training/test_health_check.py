@@ -1,5 +1,6 @@
 """What an alarm does to a run: it is written down, ends the run, or changes it, and a resumed run does the same."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,14 @@ def test_what_is_provoked_is_called_by_its_name_in_time(long_store: Path, tmp_pa
 
 @pytest.mark.usefixtures("always_alarmed")
 def test_an_alarm_may_end_the_run(settings: TrainSettings, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"step 2: collapse: .*Remedy.*set health.policy to warn in this one's config.yaml"):
+    with pytest.raises(InputError, match=r"step 2: collapse: .*Remedy.*set health.policy to warn in this one's config.yaml and resume it"):
         train(watched(settings, "stop"), tmp_path / "run")
     assert read_alarms(tmp_path / "run" / "alarms.jsonl")[0]["action"] == "the run ends"
+    train(watched(settings, "warn"), tmp_path / "run", resume=True)
+    train(watched(settings, "warn"), tmp_path / "warned")
+    assert read_alarms(tmp_path / "run" / "alarms.jsonl") == read_alarms(tmp_path / "warned" / "alarms.jsonl")
+    weights = [load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("run", "warned")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]), "nothing was lost"
 
 
 @pytest.mark.usefixtures("always_alarmed")
@@ -145,15 +151,18 @@ def test_weights_that_break_any_limit_are_not_gone_back_to(
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_the_last_healthy_weights_are_gone_back_to(settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kept at steps 2 and 4 and broken at 6, a limit leads back to the weights of step 4."""
-    shares = iter((0.1, 0.1, 0.9, 0.1))
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_last_healthy_weights_are_gone_back_to(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed: bool
+) -> None:
+    """Kept at steps 2 and 4 and broken at 6, a limit leads back to the weights of step 4; also in a run that stopped at step 5."""
+    shares = {2: 0.1, 4: 0.1, 6: 0.9, 8: 0.1}
     states: dict[int, dict[str, torch.Tensor]] = {}
     act = HealthCheck._act
 
     def measured(check: HealthCheck, trainer: Trainer, module: TranscriptionModule) -> dict[str, float]:
         states[trainer.global_step] = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
-        return {"largest_target_share": next(shares)}
+        return {"largest_target_share": shares[trainer.global_step]}
 
     def acting(check: HealthCheck, trainer: Trainer, module: TranscriptionModule) -> None:
         act(check, trainer, module)
@@ -162,7 +171,9 @@ def test_the_last_healthy_weights_are_gone_back_to(settings: TrainSettings, tmp_
     monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor((replace(NEVER_KEPT[0], highest=0.5),), patience=1))
     monkeypatch.setattr(HealthCheck, "measure", measured)
     monkeypatch.setattr(HealthCheck, "_act", acting)
-    train(watched(settings, "act"), tmp_path / "run")
+    if resumed:
+        interrupted(watched(settings, "act"), tmp_path / "run")
+    train(watched(settings, "act"), tmp_path / "run", resume=resumed)
     assert sorted(states) == [-6, 2, 4, 6, 8]
     assert "back to the weights of step 4, " in read_alarms(tmp_path / "run" / "alarms.jsonl")[0]["action"]
     assert all(torch.equal(states[-6][name], states[4][name]) for name in states[4])
@@ -276,9 +287,11 @@ def test_an_action_raises_gamma_and_drops_momentum(
 
 
 def test_a_run_that_is_no_longer_watched_keeps_no_alarm_of_steps_that_come_again(settings: TrainSettings, tmp_path: Path) -> None:
-    interrupted(settings, tmp_path)
+    early = replace(settings.trainer, early_stopping_patience=9)
+    interrupted(replace(watched(settings, "warn"), trainer=early), tmp_path)
     (tmp_path / "alarms.jsonl").write_text('{"step": 2, "name": "blur"}\n{"step": 7, "name": "shift"}\n')
-    train(watched(settings, "ignore"), tmp_path, resume=True)
+    with warnings.catch_warnings(action="error"):  # Lightning would miss callbacks that the settings no longer ask for
+        train(watched(settings, "ignore"), tmp_path, resume=True)
     assert [line["step"] for line in read_alarms(tmp_path / "alarms.jsonl")] == [2]
     train(watched(settings, "ignore"), tmp_path)
     assert read_alarms(tmp_path / "alarms.jsonl") == [], "begun anew"
@@ -318,6 +331,34 @@ def test_a_loss_of_ones_own_is_watched_by_what_it_shows(
     assert aligning(mine) is mine, "pictures and evaluation align by it, too"
     train(replace(watched(settings, "warn"), loss={"name": "silent"}), tmp_path / "silent")
     assert "health: not watched, for loss=silent shows no alignment." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("policy", "numbers", "named"),
+    [
+        ("warn", [("largest_target_share", 0.5)], "Mine.health: returned"),
+        ("warn", {"largest_target_share": "0.5"}, "Mine.health: returned"),
+        ("act", {"my_number": 0.5, "entry_spread_share": 0.1}, "health=act: Mine.health returns none of .*largest_target_share"),
+    ],
+)
+def test_what_a_loss_of_ones_own_says_of_its_health_is_checked(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, numbers: object, named: str
+) -> None:
+    monkeypatch.setitem(LOSSES, "mine", Mine)
+    monkeypatch.setattr(Mine, "health", lambda *_, **__: numbers)
+    with pytest.raises(InputError, match=f"{named}.*Remedy"):
+        train(replace(watched(settings, policy), loss={**settings.loss, "name": "mine"}), tmp_path)
+
+
+def test_a_callback_of_the_callers_that_a_resumed_run_lacks_is_missed_aloud(settings: TrainSettings, tmp_path: Path) -> None:
+    class Counting(Callback):
+        def state_dict(self) -> dict[str, int]:
+            return {"count": 1}
+
+    with stopped(Stop("exception", "batch", 5)), pytest.raises(ZeroDivisionError):
+        train(watched(settings, "warn"), tmp_path, callbacks=[Counting()])
+    with pytest.warns(UserWarning, match=r"Please add the following callbacks: .*Counting"):
+        train(watched(settings, "ignore"), tmp_path, resume=True)
 
 
 def test_relief_fades(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from softscribe.alignment import bce_cost
+from softscribe.alignment import StepWeights, bce_cost
 from softscribe.errors import InputError
+from softscribe.health import health_numbers
 from softscribe.models import CONTEXT_FRAMES
 from softscribe.sound import HcqtSettings
 from softscribe.training import TrainSettings, train
@@ -141,6 +142,27 @@ def test_what_watches_a_time_symmetric_loss_has_no_direction_of_time_either() ->
     together = batch_of([targets, torch.randint(0, 2, (14, 12)).float()], [27, 41])
     padded = torch.cat([torch.nn.functional.pad(logits, (0, 0, 0, 14), value=3.0), torch.randn(1, 41, 12)])
     torch.testing.assert_close(symmetric.validation_cost(padded, together)[:1], costs[0][0])
+
+
+def test_health_backwards_is_that_of_everything_reversed_in_unequal_batches_too() -> None:
+    """A prior without symmetry (26 frames for 9 rows) is turned with the costs; padding is no part of an item."""
+    torch.manual_seed(9)
+    targets = [torch.randint(0, 2, (rows, 12)).float() for rows in (9, 14)]
+    logits, frames = torch.randn(2, 41, 12), [26, 41]
+    options = {"gamma": 5.0, "weights": StepWeights(horizontal=0.1), "seed": 0}
+    symmetric = SdtwLoss(gamma=5.0, diagonal_prior=1e4, horizontal=0.1, diagonal=1.0, time_symmetric=True)
+    alone = []
+    for each, item, count in zip(targets, logits, frames, strict=True):
+        cost = bce_cost(item[None, :count], each[None])
+        prior = 1e4 * diagonal_prior_cost(torch.tensor([count]), torch.tensor([len(each)]), count, len(each))
+        assert (prior - prior.flip(1, 2)).abs().max() > 1
+        forwards = health_numbers(cost, targets=each[None], prior=prior, **options)
+        backwards = health_numbers(cost.flip(1, 2), targets=each[None].flip(1), prior=prior.flip(1, 2), **options)
+        alone.append({name: (forwards[name] + backwards[name]) / 2 for name in forwards if name != "rewarp_following"})
+        told = symmetric.health(item[None, :count], batch_of([each], [count]), seed=0)
+        assert {name: told[name] for name in alone[-1]} == pytest.approx(alone[-1])
+    together = symmetric.health(logits, batch_of(targets, frames), seed=0)
+    assert {name: together[name] for name in alone[0]} == pytest.approx({name: (alone[0][name] + alone[1][name]) / 2 for name in alone[0]})
 
 
 def test_the_energy_loss_refuses_features_that_it_would_misread(

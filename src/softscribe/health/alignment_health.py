@@ -37,7 +37,8 @@ class AlignmentHealth(NamedTuple):
     entry_spread_frames: Float[Tensor, " B"]
     """How far apart two random paths enter a target, mean over the targets. Large: blurring. NaN for more targets than frames."""
     entry_spread_share: Float[Tensor, " B"]
-    """The same as a share of what it is for costs of 0. Near 0: sharp; from near 1 on: nothing but blur. NaN for a single target, too."""
+    """The same as a share of what it is for costs of 0. Near 0: sharp; from near 1 on: nothing but blur. NaN for a single target, too,
+    or where the costs of steps leave one path."""
     path_entropy_per_frame: Float[Tensor, " B"]
     """Nats per frame that is passed."""
 
@@ -72,16 +73,16 @@ def alignment_health(
     expected = result.expected_alignment
     groups = target_groups(cost, target_counts, targets)
     shares = frame_shares(expected, groups)
-    found = groups.amax(dim=1) + 1
-    spread, widest = (_entry_spread(frame_shares(each.expected_alignment, groups), found) for each in (result, ignorant))
-    spread = spread.where(found <= frame_counts, torch.nan)  # crowded for want of frames
+    group_counts = groups.amax(dim=1) + 1
+    spread, widest = (_entry_spread(frame_shares(each.expected_alignment, groups), group_counts) for each in (result, ignorant))
+    spread = spread.where(group_counts <= frame_counts, torch.nan)  # crowded for want of frames
     frames, rows = passed_frames(expected).sum(dim=1), target_counts.double()
     return AlignmentHealth(
         largest_target_share=shares.sum(dim=1).amax(dim=1) / frames,
-        target_gini=_gini(shares.sum(dim=1), found),
+        target_gini=_gini(shares.sum(dim=1), group_counts),
         largest_frame_share=expected.sum(dim=2).amax(dim=1) / rows,
         entry_spread_frames=spread,
-        entry_spread_share=spread / widest,
+        entry_spread_share=spread / widest.where(widest > 1e-3, torch.nan),  # else the costs of steps leave one path
         path_entropy_per_frame=result.path_entropy / frames,
     )
 

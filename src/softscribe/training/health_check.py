@@ -1,7 +1,9 @@
 """Watches over the alignment while training goes on, and does what the policy says when it fails."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from softscribe.errors import InputError, concerning
 from softscribe.files import read_json_lines, replacing
-from softscribe.health import BEYOND_GOING_BACK, Alarm, HealthMonitor, estimate_time_shift, onset_strength, rises
+from softscribe.health import BEYOND_GOING_BACK, LIMITS, Alarm, HealthMonitor, estimate_time_shift, onset_strength, rises
 from softscribe.models import CONTEXT_FRAMES
 from softscribe.sound import HcqtSettings
 from softscribe.training.data_module import SegmentDataModule
@@ -117,7 +119,16 @@ class HealthCheck(Callback):
         sounds, activations = zip(*curves, strict=True)
         shift = estimate_time_shift(sounds, activations, dataset.features.frames_per_second)
         numbers = module.loss.health(logits, batch, seed=trainer.global_step)
-        return {**numbers, "time_shift_frames": shift.certain_frames}
+        return {"time_shift_frames": shift.certain_frames, **self._checked(numbers, type(module.loss).__name__)}
+
+    def _checked(self, numbers: Any, loss: str) -> dict[str, float]:
+        """What a loss of somebody else's says of its health."""
+        if not isinstance(numbers, Mapping) or not all(isinstance(name, str) and isinstance(each, Real) for name, each in numbers.items()):
+            raise InputError(f"{loss}.health: returned {numbers!r}. Remedy: numbers by name; NaN for one that is not known.")
+        acted_upon = {limit.number for limit in LIMITS if limit.alarm not in BEYOND_GOING_BACK}
+        if self.settings.policy == "act" and not acted_upon & numbers.keys():
+            raise InputError(f"health=act: {loss}.health returns none of {', '.join(sorted(acted_upon))}. Remedy: one of them, or health=warn.")
+        return {name: float(each) for name, each in numbers.items()}
 
     def _sound(self, alarms: list[Alarm], recovering: bool, trainer: pl.Trainer, module: TranscriptionModule) -> None:
         """Do once what the policy says, tell and write down all alarms of this step."""

@@ -48,6 +48,8 @@ class AligningLoss(Loss, Protocol):
 
     Attributes:
         relief: in [0, 1], set by whoever watches over the training (`HealthCheck`): pulls the alignment away from a collapse.
+
+    Both methods are called without gradients, with tensors on the CPU.
     """
 
     relief: float
@@ -56,7 +58,8 @@ class AligningLoss(Loss, Protocol):
         """Return the probabilities of passing each cell, as training has them in the end. Shape: (B, N, M)"""
 
     def health(self, logits: Tensor, batch: Batch, seed: int) -> dict[str, float]:
-        """Return the numbers of a batch by name that `HealthMonitor` judges; they do not change their meaning during training."""
+        """Return numbers of a batch by name, which do not change their meaning during training; `HealthMonitor` judges those that
+        `softscribe.health.LIMITS` name, NaN for one that is not known; all are logged."""
 
 
 class SdtwLoss:
@@ -145,7 +148,7 @@ class SdtwLoss:
         """Return E as training has it in the end: at the final gamma and step weights, with a prior if one stays, and, if it aligns in both
         directions of time, their mean."""
         counts = frame_counts, target_counts
-        alignments = self._final_alignments(cost + self.final_prior(*counts, *cost.shape[1:]), *counts)
+        alignments = self._final_alignments(cost + self._final_prior(*counts, *cost.shape[1:]), *counts)
         if not self.time_symmetric:
             return alignments[0].expected_alignment
         forwards, backwards = (each.expected_alignment for each in alignments)
@@ -154,13 +157,13 @@ class SdtwLoss:
     def _final_alignments(self, cost: Tensor, frame_counts: Tensor, target_counts: Tensor) -> list[Alignment]:
         """Forwards, and backwards if training aligns in both directions of time."""
         costs = [cost, reversed_in_time(cost, frame_counts, target_counts)] if self.time_symmetric else [cost]
-        return [align(each, frame_counts, target_counts, **self.final_options()) for each in costs]
+        return [align(each, frame_counts, target_counts, **self._final_options()) for each in costs]
 
-    def final_options(self) -> dict[str, Any]:
+    def _final_options(self) -> dict[str, Any]:
         """Return what training aligns with in the end, as options of `softscribe.alignment.align`."""
         return {"gamma": self.gamma.final, "weights": self.weights()}
 
-    def final_prior(
+    def _final_prior(
         self, frame_counts: Int[Tensor, " B"], target_counts: Int[Tensor, " B"], frames: int, targets: int
     ) -> Float[Tensor, "B N M"]:
         """Return what is added to the cost for a cell's place when training ends: 0 unless a prior stays."""
@@ -174,8 +177,8 @@ class SdtwLoss:
         """Return all of `health_numbers`, with what training aligns with in the end; the mean over the directions of time it aligns in."""
         counts = batch.frame_counts, batch.target_counts
         cost = bce_cost(logits, batch.targets)
-        options: dict[str, Any] = {"seed": seed, **self.final_options()}
-        prior = self.final_prior(*counts, *cost.shape[1:])
+        options: dict[str, Any] = {"seed": seed, **self._final_options()}
+        prior = self._final_prior(*counts, *cost.shape[1:])
         numbers = health_numbers(cost, *counts, targets=batch.targets, logits=logits, prior=prior, **options)
         if not self.time_symmetric:
             return numbers
