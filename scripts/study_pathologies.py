@@ -216,8 +216,9 @@ def alarms_of(runs: list[dict[str, Any]]) -> str:
 
 
 def correlations(results: list[dict[str, Any]]) -> None:
-    """Print the rank correlation of each health number at the end with the true error: over all runs that align and came to their end, and over those of the
-    pathology that it shows, with those of "all". The error of `time_shift_frames` is the labelled shift, before compensation."""
+    """Print the rank correlation of each health number at the end with the true error: over all runs that align and no alarm ended, and
+    over those of the pathology that it shows, with those of "all". The error of `time_shift_frames` is the labelled shift, before
+    compensation."""
     aligned = [result for result in results if result["health"] and result["recipe"] != "compensated"]  # "provoked" but for that
     print("\n| number at the end | shows | true error | rank correlation, all runs | p | its pathology's runs | p |")
     print("|---|---|---|---|---|---|---|")

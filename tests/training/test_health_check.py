@@ -338,7 +338,7 @@ def test_a_loss_of_ones_own_is_watched_by_what_it_shows(
     [
         ("warn", [("largest_target_share", 0.5)], "Mine.health: returned"),
         ("warn", {"largest_target_share": "0.5"}, "Mine.health: returned"),
-        ("act", {"my_number": 0.5, "entry_spread_share": 0.1}, "health=act: Mine.health returns none of .*largest_target_share"),
+        ("act", {"my_number": 0.5, "entry_spread_share": 0.1}, "health=act: Mine.health gives none of .*largest_target_share"),
     ],
 )
 def test_what_a_loss_of_ones_own_says_of_its_health_is_checked(

@@ -127,7 +127,7 @@ class HealthCheck(Callback):
             raise InputError(f"{loss}.health: returned {numbers!r}. Remedy: numbers by name; NaN for one that is not known.")
         acted_upon = {limit.number for limit in LIMITS if limit.alarm not in BEYOND_GOING_BACK}
         if self.settings.policy == "act" and not acted_upon & numbers.keys():
-            raise InputError(f"health=act: {loss}.health returns none of {', '.join(sorted(acted_upon))}. Remedy: one of them, or health=warn.")
+            raise InputError(f"health=act: {loss}.health gives none of {', '.join(sorted(acted_upon))}. Remedy: one, or health=warn.")
         return {name: float(each) for name, each in numbers.items()}
 
     def _sound(self, alarms: list[Alarm], recovering: bool, trainer: pl.Trainer, module: TranscriptionModule) -> None:
