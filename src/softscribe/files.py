@@ -131,7 +131,7 @@ def read_json(path: Path) -> Any:
         InputError: as `read_bounded`, or it is no JSON in UTF-8, nests too deep, or says one thing twice.
     """
 
-    return _parsed(read_bounded(path, MAXIMUM_JSON_BYTES), path)
+    return _parsed(read_bounded(path, MAXIMUM_JSON_BYTES), path, "copy the file again")
 
 
 def read_json_lines(path: Path) -> list[Any]:
@@ -147,10 +147,10 @@ def read_json_lines(path: Path) -> list[Any]:
     [{'step': 10}, {'step': 20}]
     """
     lines = read_bounded(path, MAXIMUM_JSON_BYTES).splitlines()
-    return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+    return [_parsed(line, f"{path}, line {number}", "copy the file again, or move it away") for number, line in enumerate(lines, start=1)]
 
 
-def _parsed(data: bytes, place: Path | str) -> Any:
+def _parsed(data: bytes, place: Path | str, remedy: str) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
             raise ValueError(f"a key stands twice in {[key for key, _ in pairs]}")
@@ -159,7 +159,7 @@ def _parsed(data: bytes, place: Path | str) -> Any:
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({error}). Remedy: copy the file again, or move it away.") from error
+        raise InputError(f"{place}: not JSON ({error}). Remedy: {remedy}.") from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -170,7 +170,7 @@ def _store_one(recording: Recording, store: FeatureStore) -> tuple[bool, float] 
 def _table(accepted: Sequence[tuple[Recording, float | None]]) -> Table:
     table = Table(title="Corpus", title_justify="left")
     table.add_column("split")
-    for column in ("recordings", "pieces", "segments", "minutes", "annotated minutes", "anchors per minute"):
+    for column in ("recordings", "pieces", "segments", "minutes", "annotated\nminutes", "anchors\nper\nminute"):  # within 80 columns
         table.add_column(column, justify="right")
     for split in SPLITS:
         chosen = [(recording, seconds) for recording, seconds in accepted if recording.split == split]

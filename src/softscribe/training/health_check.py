@@ -34,7 +34,7 @@ class HealthCheck(Callback):
     what is remembered is part of a checkpoint, so that a resumed run decides the same.
 
     Args:
-        settings: see `HealthSettings`.
+        settings: see `HealthSettings`; the policy `ignore` has no health check.
         alarms: the file; what it holds when training starts stays.
     """
 
