@@ -331,6 +331,8 @@ def test_a_loss_of_ones_own_is_watched_by_what_it_shows(
     assert aligning(mine) is mine, "pictures and evaluation align by it, too"
     train(replace(watched(settings, "warn"), loss={"name": "silent"}), tmp_path / "silent")
     assert "health: not watched, for loss=silent shows no alignment." in capsys.readouterr().out
+    train(replace(watched(settings, "ignore"), loss={"name": "silent"}), tmp_path / "ignored")
+    assert "not watched" not in capsys.readouterr().out, "nobody asked"
 
 
 @pytest.mark.parametrize(
