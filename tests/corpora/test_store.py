@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from softscribe.corpora.opening import open_store
 from softscribe.corpora.recordings import Recording, Segment
 from softscribe.corpora.store import FeatureStore
 from softscribe.errors import InputError
@@ -183,3 +184,24 @@ def test_recordings_refuse_what_contradicts_itself(recording):
             replace(first, **change)
     assert recording.anchor_count == 3
     assert Path(recording.audio_path).exists()
+
+
+def test_a_store_is_found_by_its_folder_its_corpus_or_one_of_its_settings(tmp_path, store, recording, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nested = FeatureStore(Path("store") / "melodies", SETTINGS)
+    nested.write(recording)
+    nested.set_corpus(["song"])
+    (tmp_path / "melodies").mkdir()
+    for name in ("store/melodies", "melodies", f"store/melodies/{nested.directory.name}"):
+        assert open_store(Path(name)).directory.resolve() == nested.directory.resolve()
+    for name, named in {
+        "store": "store: a folder of stores. Remedy: name one of store/melodies.",
+        "elsewhere": "elsewhere: no such folder. Remedy: ",
+        ".": r"\.: no prepared features in it, nor in store/.*Remedy: ",
+    }.items():
+        with pytest.raises(InputError, match=named):
+            open_store(Path(name))
+    (tmp_path / "store" / "melodies" / "hcqt-other").mkdir()
+    (tmp_path / "store" / "melodies" / "hcqt-other" / "corpus.json").write_text("{}")
+    with pytest.raises(InputError, match=r"features of several settings\. Remedy: name one of .*hcqt-other"):
+        open_store(Path("melodies"))

@@ -19,6 +19,10 @@ def open_store(folder: Path) -> FeatureStore:
     candidates = [folder, *_settings_folders(folder), *_settings_folders(Path("store") / folder.resolve().name)]
     found = [path for path in dict.fromkeys(candidate.resolve() for candidate in candidates) if (path / "corpus.json").is_file()]
     if not found:
+        if stores := sorted({str(path.parent) for path in folder.glob("*/hcqt-*")}):
+            raise InputError(f"{folder}: a folder of stores. Remedy: name one of {', '.join(stores)}.")
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder. Remedy: name a prepared store, the folder of a corpus, or a run.")
         raise InputError(f"{folder}: no prepared features in it, nor in store/{folder.resolve().name}. Remedy: run `softscribe prepare`.")
     if len(found) > 1:
         raise InputError(f"{folder}: features of several settings. Remedy: name one of {', '.join(map(str, found))}.")
