@@ -25,7 +25,7 @@ def test_short_pairs_are_one_segment_from_the_first_to_the_last_sound(tmp_path, 
         assert segment.score == made[name].score
         assert abs(segment.start_seconds - 0.7) < 0.1
         assert abs(segment.end_seconds - made[name].duration_seconds + 0.7) < 0.6
-        assert not recording.segments_guessed
+        assert recording.whole is None
         assert recording.truth == (made[name].performed if name == "b" else None)
 
 
@@ -33,7 +33,10 @@ def test_long_pairs_are_cut_and_say_so_with_and_without_cache(tmp_path, add_pair
     add_pair("long", seed=3, quarters=140)
     plain, refusals = read(tmp_path / "corpus")
     assert not refusals
-    assert plain["long"].segments_guessed
+    whole = plain["long"].whole
+    assert whole is not None
+    assert len(whole.score) >= sum(len(segment.score) for segment in plain["long"].segments)
+    assert whole.start_seconds <= plain["long"].segments[0].start_seconds < plain["long"].segments[-1].end_seconds <= whole.end_seconds
     assert len(plain["long"].segments) >= 2
     for _ in range(2):
         assert read(tmp_path / "corpus", cache_directory=tmp_path / "cache")[0] == plain
@@ -42,7 +45,7 @@ def test_long_pairs_are_cut_and_say_so_with_and_without_cache(tmp_path, add_pair
     assert read(tmp_path / "corpus", cache_directory=tmp_path / "cache")[0] == plain
     uncut, _ = read(tmp_path / "corpus", longest_segment_seconds=500.0)
     assert len(uncut["long"].segments) == 1
-    assert not uncut["long"].segments_guessed
+    assert uncut["long"].whole is None
 
 
 def test_a_long_recording_with_another_pieces_score_is_refused(tmp_path, add_pair):

@@ -25,7 +25,8 @@ def recording(tmp_path, melody) -> Recording:
         Segment(f"{number:03d}", float(made.seconds(start)), float(made.seconds(end)), start, made.score.between(start, end))
         for number, (start, end) in enumerate([(0.0, cut), (cut, made.score.end_quarters)])
     )
-    return Recording("song", tmp_path / "song.wav", tmp_path / "song.mid", "validation", segments, made.performed, True)
+    whole = Segment("whole", segments[0].start_seconds, segments[1].end_seconds, 0.0, made.score)
+    return Recording("song", tmp_path / "song.wav", tmp_path / "song.mid", "validation", segments, made.performed, whole)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_prepared_recordings_are_cheap_to_send_to_worker_processes(store, record
 def test_current_features_are_kept_while_the_annotation_follows(store, recording):
     store.write(recording)
     before = (store.directory / "song.npy").stat().st_mtime_ns
-    changed = replace(recording, split="test", segments=recording.segments[:1], segments_guessed=False)
+    changed = replace(recording, split="test", segments=recording.segments[:1], whole=None)
     assert store.is_current(changed)
     assert not store.write(changed)
     store.set_corpus(["song"])

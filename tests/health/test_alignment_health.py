@@ -56,7 +56,8 @@ def test_the_ratio_is_that_of_distances_from_even_timing_and_a_prior_that_holds_
                 expected = align(matrix, **each).expected_alignment[0].numpy()
                 passed = expected.sum(axis=1) > 1e-3
                 at = (expected[passed] @ (np.arange(rows) + 0.5)) / expected[passed].sum(axis=1) / rows
-                distances.append(np.sqrt(np.mean((at - ((np.arange(frames) + 0.5) / frames)[passed]) ** 2)))
+                beside = np.maximum(np.abs(at - ((np.arange(frames) + 0.5) / frames)[passed]) - 0.5 / rows, 0)
+                distances.append(np.sqrt(np.mean(beside**2)))
             assert float(found.neutral_distance_ratio[item]) == pytest.approx(distances[0] / distances[1], rel=1e-6)
     assert (found.neutral_distance_ratio < 0.9).all()
 
@@ -259,6 +260,13 @@ def test_a_prior_that_outweighs_sure_costs_is_found() -> None:
     assert float(results[2].neutral_distance_ratio) < 0.2 < float(results[0].neutral_distance_ratio) == 1.0
     numbers = health_numbers(cost, targets=targets, prior=30.0 * distance, weights=StepWeights(diagonal=2))
     assert numbers["rewarp_following"] > 0.95
+    places = 30.0 * (torch.arange(60)[:, None] - (10 * torch.arange(6) + 4.5)).abs()[None]
+    once = diagonalization(cost[:, :, ::10], targets=targets[:, ::10], prior=places, seed=0, weights=NEUTRAL, gamma=1.0)
+    assert torch.isnan(once.rewarp_following), "nothing is repeated"
+    assert float(once.neutral_distance_ratio) < 0.35, "which tells the same of unique targets"
+    even = torch.eye(6).repeat_interleave(10, dim=0)[None]
+    played = diagonalization(20 * (1 - even @ targets.mT), targets=targets, prior=30.0 * distance, seed=0, weights=NEUTRAL, gamma=1.0)
+    assert torch.isnan(played.neutral_distance_ratio), "an even performance is diagonal by itself"
 
 
 def test_widths_of_ramps_and_density() -> None:

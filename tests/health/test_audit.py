@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +85,15 @@ def test_sound_pairs_are_not_doubted(store: FeatureStore) -> None:
 @pytest.mark.parametrize(
     ("fault", "change", "remedy"),
     [
-        (TRANSPOSED, lambda segment: {"score": segment.score.transposed(-3)}, "transpose_semitones: +3"),
+        *(
+            (
+                TRANSPOSED,
+                lambda segment, semitones=semitones: {"score": segment.score.transposed(semitones)},
+                f"semitones: {-semitones:+d} ",
+            )
+            for semitones in (-5, -3, -1, 1, 4, 5)
+        ),
+        (TRANSPOSED, lambda segment: {"score": segment.score.transposed(6)}, "transpose_semitones: "),
         (CUT, lambda segment: {"score": segment.score.between(5, 20)}, "audio_start_seconds"),
         (CUT, lambda segment: {"score": segment.score.between(0, 14)}, "audio_end_seconds"),
         (CUT, lambda segment: {"start_seconds": 0.3 * segment.end_seconds}, "score_start_quarters"),
@@ -99,6 +108,31 @@ def test_a_changed_annotation_is_found_and_called_by_its_name(
     verdict = judged(first, others, **change(first.recording.segments[0]))
     assert verdict.fault == fault, verdict
     assert remedy in verdict.remedy
+
+
+def test_what_the_segments_leave_out_shows_in_the_whole(store: FeatureStore) -> None:
+    """A coarse alignment cut a segment that fits; the score has a passage twice that is played once."""
+    first, *others = store.recordings()
+    segment = first.recording.segments[0]
+    middle = segment.end_seconds / 2
+    fits = replace(segment, end_seconds=middle, score=segment.score.between(0, 10))
+    for score, fault in ((segment.score, ""), (twice(segment.score, 5, 13), REPEAT)):
+        whole = replace(segment, name="whole", score=score)
+        cut = replace(first, recording=replace(first.recording, segments=(fits,), whole=whole))
+        verdicts = {(one.recording, one.segment): one.fault for one in audit([cut, *others], SETTINGS)}
+        assert len(verdicts) == 2 + len(others)
+        assert verdicts[first.recording.name, "whole"] == fault
+
+
+def test_other_recordings_of_the_same_score_are_no_strangers(store: FeatureStore) -> None:
+    """They would make the background as cheap as the pair."""
+    first, *others = store.recordings()
+    score = first.recording.segments[0].score
+    again = [with_score(other, score) for other in others]
+    same = [replace(other, recording=replace(other.recording, score_path=first.recording.score_path)) for other in again]
+    alone = judged(first, []).background_cost
+    assert judged(first, same).background_cost == alone
+    assert judged(first, again).background_cost < alone
 
 
 def twice(score: Score, start: float, end: float) -> Score:
@@ -185,16 +219,20 @@ def test_real_recordings_with_a_wrong_score_and_with_repeats_that_are_not_played
     pianist = chopin / "Chopin_Op010-03-Measures1-8_Igoshina.wav"
     etude = chopin / "Chopin_Op010-03-Measures1-8_MIDI.mid"
 
-    def faults(*pairs: tuple[Path, Path]) -> dict[str, str]:
+    def faults(*pairs: tuple[Path, Path], start: float | None) -> tuple[dict[str, str], list[str]]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
-        write_manifest([ManifestRow(audio, score, audio_start_seconds=0.0) for audio, score in pairs], folder / "manifest.csv")
+        write_manifest([ManifestRow(audio, score, audio_start_seconds=start) for audio, score in pairs], folder / "manifest.csv")
         recordings, refused = read_folder_corpus(folder, csv_time_unit="ticks", csv_ticks_per_quarter=24, jobs=1)
-        assert not refused
         store = FeatureStore(folder / "store", SETTINGS)
         prepare(recordings, store, jobs=1)
-        return {verdict.recording: verdict.fault for verdict in audit(store.recordings(), SETTINGS)}
+        doubtful = {verdict.recording: verdict.fault for verdict in audit(store.recordings(), SETTINGS) if verdict.is_doubtful}
+        return doubtful, [f"{refusal.file.stem}: {refusal.reason}" for refusal in refused]
 
-    assert faults((mov7, played), (pianist, etude)) == {mov7.stem: "", pianist.stem: ""}
-    written = violin / "scores" / "bwv1002_mov7.mxl"
-    assert faults((mov7, written), (pianist, violin / "scores" / "bwv1003_mov3.mxl")) == {mov7.stem: REPEAT, pianist.stem: WRONG_SCORE}
+    written, other = violin / "scores" / "bwv1002_mov7.mxl", violin / "scores" / "bwv1003_mov3.mxl"
+    for start in (None, 0.0):
+        assert faults((mov7, played), (pianist, etude), start=start) == ({}, [])
+    assert faults((mov7, written), (pianist, other), start=0.0) == ({mov7.stem: REPEAT, pianist.stem: WRONG_SCORE}, [])
+    doubtful, [refused] = faults((mov7, written), (pianist, other), start=None)
+    assert doubtful == {mov7.stem: REPEAT}
+    assert re.match(rf"{pianist.stem}: .*nowhere surely aligned with .*bwv1003_mov3.*Remedy: check that the score belongs to it", refused)

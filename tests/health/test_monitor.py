@@ -41,6 +41,7 @@ def test_a_resumed_monitor_goes_on_where_it_was() -> None:
     first.observe({"spread": 3.0}, progress=1.0)
     second = HealthMonitor(LIMIT)
     second.load_state_dict(first.state_dict())
+    assert second.never_judged() == []
     assert len(second.observe({"spread": 3.0}, progress=1.0)) == 1
 
 
@@ -58,6 +59,9 @@ def test_weights_are_worth_going_back_to_if_no_limit_of_collapse_is_broken() -> 
     assert not monitor.healthy, "nothing was seen yet"
     assert not monitor.observe({"density_ratio": math.nan}, progress=0.0)
     assert not monitor.healthy, "nothing is known"
+    assert not monitor.observe({"path_entropy_per_frame": 0.1}, progress=0.0)
+    assert not monitor.healthy, "nothing is known of collapse"
+    assert monitor.never_judged() == ["collapse"]
     assert not monitor.observe({"density_ratio": 0.1}, progress=0.0)
     assert not monitor.healthy
     assert monitor.observe({"density_ratio": 0.5, "path_entropy_per_frame": 1.7}, progress=0.1)

@@ -187,7 +187,13 @@ def test_a_broken_file_breaks_nothing(run: Path, name: str, content: bytes) -> N
 
 def test_without_alarms_the_verdict_tells_watched_from_unwatched(run: Path) -> None:
     (run / "alarms.jsonl").unlink()
-    assert "Alarms none in 6 observations, 60 steps" in Parsed(write_run_report(run)).text
+    numbers = ("target_gini", "neutral_distance_ratio", "entry_spread_share", "time_shift_frames")
+    header = ",".join(f"health/{number}" for number in numbers)
+    (run / "metrics.csv").write_text(f"step,{header}\n29,0.1,1,0.1,0\n59,0.1,1,0.1,nan\n")
+    assert "Alarms none in 2 observations, 60 steps" in Parsed(write_run_report(run)).text
+    (run / "metrics.csv").write_text(f"step,{header}\n29,0.1,nan,0.1,nan\n59,0.1,nan,0.1,nan\n")
+    blind = "Alarms none in 2 observations, of which none could judge diagonalization, shift"
+    assert blind in Parsed(write_run_report(run)).text, "silence says nothing there"
     (run / "metrics.csv").write_text("step,health/target_gini\n59,0.9\n")
     assert "Alarms none Too few observations for one: 1." in Parsed(write_run_report(run)).text
     (run / "metrics.csv").write_text("step,train/loss\n59,1.0\n")

@@ -46,6 +46,23 @@ def test_a_run_leaves_doubtful_segments_out_and_says_so(
     assert [pair["fault"] for pair in json.loads((run_folder / "audit.json").read_text())["pairs"]] == ["", "transposed", ""]
 
 
+def test_the_audit_itself_finds_what_is_left_out(settings: TrainSettings, run_folder: Path, tmp_path: Path) -> None:
+    """A training segment whose score is written three semitones too high, among melodies that fit; it is no part of what is trained on."""
+    features = HcqtSettings.from_dict(settings.features)
+    store = FeatureStore(tmp_path, features)
+    names = []
+    for prepared in FeatureStore(Path(settings.store), features).recordings():
+        recording = prepared.recording
+        if recording.name == "melody1":
+            segment = recording.segments[0]
+            recording = replace(recording, segments=(replace(segment, score=segment.score.transposed(3)),))
+        store.write(recording)
+        names.append(recording.name)
+    store.set_corpus(names)
+    model = train(replace(settings, audit="exclude", store=str(tmp_path)), run_folder)
+    assert json.loads((model / "card.json").read_text())["data"]["excluded_by_audit"] == ["melody1 0000: transposed"]
+
+
 def test_exclusion_keeps_what_is_sound(settings: TrainSettings, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     features = HcqtSettings.from_dict(settings.features)
     recordings = FeatureStore(Path(settings.store), features).recordings()

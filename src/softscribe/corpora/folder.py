@@ -55,8 +55,8 @@ def read_folder_corpus(
 
     `manifest.csv` says what belongs together (see `read_manifest`); without one the names of the files do (see `pair_by_name`).
     A recording without segments is one segment, from its first to its last sound, if that is no longer than
-    `longest_segment_seconds`; a longer one is cut at sure places of a coarse alignment (see `guess_segments`) and says so in
-    `segments_guessed`. Pieces without a split are drawn (see `split_pieces`). A bad file costs its own recording only.
+    `longest_segment_seconds`; a longer one is cut at sure places of a coarse alignment (see `guess_segments`) and keeps both in
+    `whole`. Pieces without a split are drawn (see `split_pieces`). A bad file costs its own recording only.
 
     Args:
         directory: the corpus.
@@ -121,10 +121,11 @@ def _read_recording(named_rows: tuple[str, list[ManifestRow]], options: _Options
         score = read_score(row.score, repeats=row.repeats or options.repeats, **options.score_options)
         if row.transpose_semitones:
             score = score.transposed(row.transpose_semitones)
+        whole = None
         if row.is_segment:
             segments, refusals = _given_segments(rows, score, duration_seconds)
         else:
-            segments = _whole_or_guessed_segments(row, score, options)
+            segments, whole = _whole_or_guessed_segments(row, score, options)
     except InputError as error:
         return None, [Refusal(row.audio, str(error))]
     truth: PerformedNotes | None = None
@@ -135,9 +136,8 @@ def _read_recording(named_rows: tuple[str, list[ManifestRow]], options: _Options
             refusals.append(Refusal(row.truth, f"{error} The recording {name} is used without truth."))
     if not segments:
         return None, refusals
-    guessed = not row.is_segment and segments[0].name != WHOLE
     # The split is drawn once all recordings are known.
-    return Recording(name, row.audio, row.score, "train", segments, truth, guessed), refusals
+    return Recording(name, row.audio, row.score, "train", segments, truth, whole), refusals
 
 
 def _given_segments(rows: list[ManifestRow], score: Score, duration_seconds: float) -> tuple[tuple[Segment, ...], list[Refusal]]:
@@ -160,10 +160,12 @@ def _given_segments(rows: list[ManifestRow], score: Score, duration_seconds: flo
     return tuple(segments), refusals
 
 
-def _whole_or_guessed_segments(row: ManifestRow, score: Score, options: _Options) -> tuple[Segment, ...]:
+def _whole_or_guessed_segments(row: ManifestRow, score: Score, options: _Options) -> tuple[tuple[Segment, ...], Segment | None]:
+    """A single segment and nothing else, or what was guessed and the whole."""
     audio = _cached_chroma(row.audio, options.cache_directory)
+    whole = Segment(WHOLE, audio.start_seconds, audio.end_seconds, 0.0, score)
     if audio.end_seconds - audio.start_seconds <= options.longest_segment_seconds:
-        return (Segment(WHOLE, audio.start_seconds, audio.end_seconds, 0.0, score),)
+        return (whole,), None
     segments, _ = guess_segments(audio, score, options.longest_segment_seconds)
     if not segments:
         alignment = align_coarsely(audio, score)
@@ -172,7 +174,7 @@ def _whole_or_guessed_segments(row: ManifestRow, score: Score, options: _Options
             f"{alignment.cost:.2f}; good pairs have about 0.2). Remedy: check that the score belongs to it, in this key and with these "
             "repeats (columns `transpose_semitones` and `repeats`), or give segments in a manifest.csv."
         )
-    return segments
+    return segments, whole
 
 
 def _cached_chroma(path: Path, cache_directory: Path | None) -> AudioChroma:

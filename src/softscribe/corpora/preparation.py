@@ -192,7 +192,7 @@ def _table(accepted: Sequence[tuple[Recording, float | None]]) -> Table:
 def _guesses(accepted: Sequence[tuple[Recording, float | None]]) -> list[Text]:
     lines = []
     for recording, duration_seconds in accepted:
-        if recording.segments_guessed:
+        if recording.whole is not None:
             left_out = "" if duration_seconds is None else f" of {duration_seconds:.0f}"
             lines.append(
                 f"Warning: {recording.name}: its {len(recording.segments)} segments were guessed by a coarse alignment; they cover "

@@ -84,7 +84,8 @@ class Recording:
         split: "train", "validation" or "test".
         segments: at least one, in order of their starts, with distinct names.
         truth: the notes as performed, where known: for evaluation and the strong baseline only.
-        segments_guessed: the segments were cut by a coarse alignment instead of being given.
+        whole: the whole music with the whole score, of which a coarse alignment cut the segments; None if they were given. The parts that
+            it was not sure of lie in no segment, so that only here a wrong score or repeat can show.
 
     Raises:
         InputError: the name is no file name, the split is unknown, or segments are missing, unordered or named alike.
@@ -96,7 +97,7 @@ class Recording:
     split: Split
     segments: tuple[Segment, ...]
     truth: PerformedNotes | None = None
-    segments_guessed: bool = False
+    whole: Segment | None = None
 
     def __post_init__(self) -> None:
         if not _SAFE_NAME.fullmatch(self.name):

@@ -239,21 +239,22 @@ def _open_features(path: Path) -> np.memmap:
 
 
 def _write_annotation(recording: Recording, path: Path) -> None:
+    segments = [*recording.segments, *([] if recording.whole is None else [recording.whole])]
     description = {
         "name": recording.name,
         "audio_path": str(recording.audio_path),
         "score_path": str(recording.score_path),
         "split": recording.split,
-        "segments_guessed": recording.segments_guessed,
+        "whole_is_last": recording.whole is not None,
         "segments": [
             [segment.name, segment.start_seconds, segment.end_seconds, segment.score_start_quarters, segment.score.end_quarters]
-            for segment in recording.segments
+            for segment in segments
         ],
     }
     arrays = {"description": np.array(json.dumps(description))}
-    arrays["segments_notes"] = np.array([len(segment.score.pitches) for segment in recording.segments])
+    arrays["segments_notes"] = np.array([len(segment.score.pitches) for segment in segments])
     for field in _SCORE_ARRAYS:
-        arrays[f"score_{field}"] = np.concatenate([getattr(segment.score, field) for segment in recording.segments])
+        arrays[f"score_{field}"] = np.concatenate([getattr(segment.score, field) for segment in segments])
     if recording.truth is not None:
         arrays |= {f"truth_{field}": getattr(recording.truth, field) for field in _TRUTH_ARRAYS}
     with _replacing(path) as temporary:
@@ -281,9 +282,9 @@ def _read_annotation(path: Path) -> Recording:
             Path(description["audio_path"]),
             Path(description["score_path"]),
             description["split"],
-            segments,
+            segments[:-1] if description["whole_is_last"] else segments,
             truth,
-            description["segments_guessed"],
+            segments[-1] if description["whole_is_last"] else None,
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error}). Remedy: run `softscribe prepare` again.") from error

@@ -73,7 +73,8 @@ def audit(recordings: Sequence[PreparedRecording], settings: HcqtSettings, activ
     """Judge every pair of a corpus; return the verdicts, the most doubtful first.
 
     Each pair's length-normalised expected path cost is compared with what the same recording costs with other scores of the corpus
-    and in other keys (the background), and with the costs of all `hypotheses`. Nothing has to be trained.
+    and in other keys (the background), and with the costs of all `hypotheses`. Nothing has to be trained. A recording whose segments a
+    coarse alignment cut is judged as a whole besides: what does not fit was left out of its segments.
 
     Args:
         recordings: a prepared corpus. One recording is enough: its background is then its own score in other keys.
@@ -86,7 +87,8 @@ def audit(recordings: Sequence[PreparedRecording], settings: HcqtSettings, activ
     if not recordings:
         raise InputError("recordings: none to audit. Remedy: prepare a corpus of at least one.")
     pairs = [(prepared, segment) for prepared in recordings for segment in prepared.recording.segments]
-    verdicts = [judge_pair(prepared, segment, pairs, settings, activations_of) for prepared, segment in pairs]
+    wholes = [(prepared, prepared.recording.whole) for prepared in recordings if prepared.recording.whole is not None]
+    verdicts = [judge_pair(prepared, segment, pairs, settings, activations_of) for prepared, segment in [*pairs, *wholes]]
     return sorted(verdicts, key=lambda verdict: -verdict.doubt)
 
 

@@ -20,6 +20,8 @@ from softscribe.alignment import StepWeights, align
 from softscribe.health.alignment_health import counted, entries, frame_shares, passed_frames, target_groups
 
 NEUTRAL = StepWeights(diagonal=2)
+EVEN = 0.01
+"""A distance from even timing, in shares of the item, of which a part says nothing."""
 LARGEST_WARP = 2.0
 """A re-warped target is given up to this many times as many rows as it had, or as few."""
 
@@ -28,7 +30,10 @@ class Diagonalization(NamedTuple):
     """Numbers about each item of a batch. Shape: all (B,)"""
 
     neutral_distance_ratio: Float[Tensor, " B"]
-    """Distance of E from even timing under the given weights and prior, divided by that under 1-1-2 alone: near 0, these hold it."""
+    """Distance of E from even timing under the given weights and prior, divided by that under 1-1-2 alone: near 0, these hold it.
+
+    NaN where even the latter is below a hundredth of the item: the performance is even, and there is nothing to hold.
+    """
     rewarp_following: Float[Tensor, " B"]
     """How far the onsets move when the targets are re-warped, as a share of how far the guess moved: 0 follows the costs, 1 the guess.
 
@@ -91,7 +96,8 @@ def diagonalization(
     onsets = [mean_onset_frames(own, groups), mean_onset_frames(warped, groups.gather(1, source))]
     guesses = [_first_rows(rows) / target_counts[:, None] * frame_counts[:, None] for rows in (groups, groups.gather(1, source))]
     moved, guessed = onsets[1] - onsets[0], guesses[1] - guesses[0]
-    return Diagonalization(distances[0] / distances[1].clamp(min=1e-9), (moved * guessed).sum(dim=1) / guessed.square().sum(dim=1))
+    ratio = distances[0] / distances[1].where(distances[1] > EVEN, torch.nan)
+    return Diagonalization(ratio, (moved * guessed).sum(dim=1) / guessed.square().sum(dim=1))
 
 
 def rewarped_rows(groups: Int[Tensor, "B M"], target_counts: Int[Tensor, " B"], seed: int) -> Int[Tensor, "B M"]:
@@ -117,11 +123,15 @@ def rewarped_rows(groups: Int[Tensor, "B M"], target_counts: Int[Tensor, " B"], 
 def _diagonal_distance(
     expected: Float[Tensor, "B N M"], frame_counts: Int[Tensor, " B"], target_counts: Int[Tensor, " B"]
 ) -> Float[Tensor, " B"]:
-    """The root mean square distance of E from even timing over the frames that paths pass, as a share of all frames."""
+    """The root mean square distance of E from even timing over the frames that paths pass, as a share of all frames.
+
+    Even timing gives each row its share of the frames, in all of which a path may hold it: there the distance is 0.
+    """
     rows, frames = torch.arange(expected.shape[2]) + 0.5, torch.arange(expected.shape[1]) + 0.5
     passed = passed_frames(expected)
     positions = (expected @ rows.double()) / expected.sum(dim=2).where(passed, 1.0) / target_counts[:, None]
-    squares = (positions - frames / frame_counts[:, None]).square().where(passed, 0.0)
+    beside = (positions - frames / frame_counts[:, None]).abs() - 0.5 / target_counts[:, None]
+    squares = beside.clamp(min=0).square().where(passed, 0.0)
     return (squares.sum(dim=1) / passed.sum(dim=1)).sqrt()
 
 

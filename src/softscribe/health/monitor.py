@@ -80,6 +80,7 @@ LIMITS = (
     Limit("collapse", "density_ratio", lowest=0.25, from_progress=0.1),
     Limit("collapse", "target_gini", highest=0.65, from_progress=0.3),
     Limit("diagonalization", "rewarp_following", highest=0.6, from_progress=0.25),
+    Limit("diagonalization", "neutral_distance_ratio", lowest=0.35, from_progress=0.25),
     Limit("blur", "entry_spread_share", highest=0.3, from_progress=0.25),
     Limit("shift", "time_shift_frames", lowest=-3.0, highest=3.0, from_progress=0.25),
 )
@@ -112,8 +113,9 @@ class HealthMonitor:
         patience: observations in a row, in each of which some limit of the alarm was broken.
 
     Attributes:
-        healthy: whether the last observation knew anything, and kept all limits, those too that are not asked for yet, but for alarms of
-            `BEYOND_GOING_BACK`: weights that one may go back to.
+        healthy: whether the last observation kept all limits, those too that are not asked for yet, but for alarms of
+            `BEYOND_GOING_BACK`, and knew at least one of these numbers: weights that one may go back to.
+        judged: the alarms that might have sounded, since an observation knew a number of theirs.
 
     Raises:
         ValueError: the patience is below 1.
@@ -130,6 +132,17 @@ class HealthMonitor:
         self.patience = patience
         self.broken: dict[str, int] = {}
         self.healthy = False
+        self.judged: set[str] = set()
+
+    def never_judged(self) -> list[str]:
+        """Return the alarms about which no observation knew anything: that they are silent says nothing.
+
+        >>> monitor = HealthMonitor()
+        >>> _ = monitor.observe({"largest_target_share": 0.2, "entry_spread_share": 0.1}, progress=0.5)
+        >>> monitor.never_judged()
+        ['diagonalization', 'shift']
+        """
+        return sorted({limit.alarm for limit in self.limits} - self.judged)
 
     def observe(self, numbers: Mapping[str, float], *, progress: float) -> list[Alarm]:
         """Return the alarms that these numbers raise, when the share `progress` of the training is done.
@@ -146,7 +159,9 @@ class HealthMonitor:
             if not isinstance(number, Real):
                 raise ValueError(f"numbers: {name} is {number!r}. Remedy: a number; NaN if it is not known.")
         evidence: dict[str, list[str]] = {}
-        self.healthy = any(not math.isnan(numbers.get(limit.number, math.nan)) for limit in self.limits)
+        known = {limit.alarm for limit in self.limits if not math.isnan(numbers.get(limit.number, math.nan))}
+        self.judged |= known
+        self.healthy = bool(known - BEYOND_GOING_BACK)
         for limit in self.limits:
             words = limit.broken_by(numbers.get(limit.number, math.nan))
             self.healthy = self.healthy and (words is None or limit.alarm in BEYOND_GOING_BACK)
@@ -160,12 +175,12 @@ class HealthMonitor:
         ]
 
     def forget(self) -> None:
-        """Begin anew: what comes next is judged as if nothing had been observed, so that what still fails sounds again."""
+        """Begin anew: what comes next is judged as if no limit had been broken, so that what still fails sounds again."""
         self.broken, self.healthy = {}, False
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs, as plain values."""
-        return {"broken": dict(self.broken), "healthy": self.healthy}
+        return {"broken": dict(self.broken), "healthy": self.healthy, "judged": sorted(self.judged)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from such a state.
@@ -175,7 +190,7 @@ class HealthMonitor:
         """
         if state.keys() != self.state_dict().keys():
             raise ValueError(f"state: holds {sorted(state)}. Remedy: what state_dict() returned.")
-        self.broken, self.healthy = dict(state["broken"]), state["healthy"]
+        self.broken, self.healthy, self.judged = dict(state["broken"]), state["healthy"], set(state["judged"])
 
 
 def health_numbers(

@@ -83,8 +83,10 @@ class TimeShift(NamedTuple):
 
     @property
     def certain_frames(self) -> float:
-        """The estimate if its interval tells late from early, else NaN."""
-        return self.frames if self.lowest_frames > 0 or self.highest_frames < 0 else math.nan
+        """The estimate if its interval tells late from early, 0 if it does not, NaN if the interval has no end there: not known."""
+        if self.lowest_frames > 0 or self.highest_frames < 0:
+            return self.frames
+        return 0.0 if math.isfinite(self.highest_frames - self.lowest_frames) else math.nan
 
     def milliseconds(self, frames_per_second: float) -> dict[str, float | None] | None:
         """Return estimate and interval in ms, for a model card, None for an end that is infinite; None if nothing is known.

@@ -1,5 +1,6 @@
 """The report of a run: report.html in its folder, made of nothing but what lies in that folder."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +165,10 @@ def _alarm_count(run: RunFiles) -> Headline:
         return Headline(
             "Alarms", "none", f"Too few observations for one: {observations}. Remedy: a lower health.interval_steps.", "unknown"
         )
+    known = {name for name, (_, values) in run.curves.items() if not all(map(math.isnan, values))}
+    judged = {limit.alarm for limit in LIMITS if f"{HEALTH}{limit.number}" in known}
+    if never := sorted({limit.alarm for limit in LIMITS} - judged):
+        return Headline("Alarms", "none", f"in {observations:,} observations, of which none could judge {', '.join(never)}", "unknown")
     return Headline("Alarms", "none", f"in {observations:,} observations, {run.steps_done:,} steps", "good")
 
 

@@ -18,6 +18,8 @@ def exclude_doubtful(
 ) -> tuple[list[PreparedRecording], list[Verdict]]:
     """Audit the training split by its features; name each doubtful segment on screen and all verdicts in `folder`/audit.json and .csv.
 
+    A recording that is doubtful as a whole, with segments that a coarse alignment cut, keeps those of them that are not.
+
     The same corpus gives the same verdicts, so a resumed run, and every process of one run, leaves the same segments out; the
     first process alone says so.
 
@@ -29,18 +31,18 @@ def exclude_doubtful(
     """
     training = [prepared for prepared in recordings if prepared.recording.split == "train"]
     verdicts = audit(training, settings) if training else []
-    doubtful = [verdict for verdict in verdicts if verdict.is_doubtful]
-    if training and len(doubtful) == len(verdicts):
-        raise InputError(f"audit=exclude: all {len(verdicts)} training segments are doubtful. Remedy: mend the corpus as audit.csv says.")
-    _say(verdicts, folder)
+    segments = {(prepared.recording.name, segment.name) for prepared in training for segment in prepared.recording.segments}
+    doubtful = [verdict for verdict in verdicts if verdict.is_doubtful and (verdict.recording, verdict.segment) in segments]
+    if training and len(doubtful) == len(segments):
+        raise InputError(f"audit=exclude: all {len(segments)} training segments are doubtful. Remedy: mend the corpus as audit.csv says.")
+    _say(verdicts, doubtful, len(segments), folder)
     return without_excluded(recordings, doubtful), doubtful
 
 
 @rank_zero_only
-def _say(verdicts: Sequence[Verdict], folder: Path) -> None:
-    doubtful = [verdict for verdict in verdicts if verdict.is_doubtful]
+def _say(verdicts: Sequence[Verdict], doubtful: Sequence[Verdict], count: int, folder: Path) -> None:
     write_audit(verdicts, folder, judged_by="features")
-    print(f"audit: {len(doubtful)} of {len(verdicts)} training segments are left out{':' if doubtful else ''}")
+    print(f"audit: {len(doubtful)} of {count} training segments are left out{':' if doubtful else ''}")
     for verdict in doubtful:
         print(f"  {verdict.recording} {verdict.segment}: {verdict.fault}: {evidence_in_words(verdict)}")
 

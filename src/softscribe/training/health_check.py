@@ -86,6 +86,8 @@ class HealthCheck(Callback):
                 f"health: the last action was at step {self.actions[-1]}, too late for gamma and prior to come back to their schedules. "
                 "Remedy: more steps, or another recipe."
             )
+        if names := self.monitor.never_judged():
+            pl_module.print(f"health: {', '.join(names)} never judged, for no observation knew their numbers (docs/health.md says when).")
 
     def _measure_for_all(self, trainer: pl.Trainer, module: TranscriptionModule) -> dict[str, float]:
         """The first process measures, since others' rounding must not decide otherwise; what it cannot use, it says to all."""
