@@ -321,3 +321,34 @@ def test_silence_that_is_written_hides_no_silence_that_is_not() -> None:
     assert math.isnan(float(heard.density_ratio[7]))
     assert (heard.density_ratio[:7] < 0.01).all()
     assert torch.isnan(heard.change_width_frames).all(), "nothing changes"
+
+
+def test_corrupted_frames_collapse_a_good_prediction_unless_repetition_is_cheap() -> None:
+    """Eight of sixty frames are certain of one wrong target; means over twenty matrices (docs/alignment.md)."""
+    shares: dict[tuple[int, float], list[float]] = {}
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        chords = (torch.rand(1, 12, 12, generator=generator) > 0.7).float()
+        truth = torch.sort(torch.cat([torch.arange(12), torch.randint(12, (48,), generator=generator)])).values
+        good = 2 * chords[:, truth] - 1 + torch.randn(1, 60, 12, generator=generator)
+        corrupted = good.clone()
+        corrupted[:, torch.randperm(60, generator=generator)[:8]] = 8 * (2 * chords[:, 5] - 1)
+        for count, logits in ((0, good), (8, corrupted)):
+            for horizontal in (1.0, 0.1):
+                health = alignment_health(bce_cost(logits, chords), targets=chords, weights=StepWeights(horizontal=horizontal))
+                shares.setdefault((count, horizontal), []).append(float(health.largest_target_share))
+    mean = {case: np.mean(values) for case, values in shares.items()}
+    assert mean[8, 1.0] > 2 * mean[0, 1.0]
+    assert mean[8, 0.1] < mean[8, 1.0] / 2
+    assert mean[8, 0.1] < 1.5 * mean[0, 0.1]
+
+
+def test_equal_lengths_make_equal_weights_diagonal() -> None:
+    """Costs that know nothing, as many targets as frames: the distance of E from the diagonal, in frames (docs/alignment.md)."""
+    diagonal = torch.arange(60) + 0.0
+    apart = {}
+    for name, weights in {"1-1-1": StepWeights(), "1-1-2": NEUTRAL}.items():
+        expected = align(torch.full((1, 60, 60), 12 * float(np.log(2))), weights=weights, gamma=1.0).expected_alignment[0]
+        mean_row = expected @ diagonal / expected.sum(dim=1)
+        apart[name] = float(((expected * (diagonal - mean_row[:, None]).square()).sum(dim=1) / expected.sum(dim=1)).mean().sqrt())
+    assert apart["1-1-1"] < 1 < 3 < apart["1-1-2"]
