@@ -10,6 +10,7 @@ A model is tried on recordings that it was not trained on; `--held-out` takes th
 import argparse
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,10 @@ from softscribe.corpora import PreparedRecording, Recording, Segment
 from softscribe.corpora.opening import open_store
 from softscribe.health.audit import Pair, Verdict, judge_pair
 from softscribe.health.pair_hypotheses import CUT, FAULTS, REPEAT, TRANSPOSED, TUNING, WRONG_SCORE
+from softscribe.health.pair_sound import Activations
 from softscribe.models import load_model
 from softscribe.scores import Score
+from softscribe.sound import HcqtSettings
 from softscribe.transcription import predict
 
 
@@ -86,6 +89,29 @@ def interval(hits: int, of: int) -> str:
     return f"{hits} of {of}: {hits / max(of, 1):.1%} [{low:.1%}, {high:.1%}]"
 
 
+def judged(
+    recordings: Sequence[PreparedRecording], settings: HcqtSettings, seed: int, activations_of: Activations | None = None
+) -> tuple[list[Verdict], dict[str, list[Verdict]]]:
+    """Return the verdicts on sound pairs, and on those damaged by each fault."""
+    pairs = [(prepared, segment) for prepared in recordings for segment in prepared.recording.segments]
+    rng = np.random.default_rng(seed)
+    rounds = np.array_split(rng.permutation(len(pairs)), 10)
+    sound: list[Verdict] = []
+    found: dict[str, list[Verdict]] = {fault: [] for fault in FAULTS}
+    with tempfile.TemporaryDirectory() as name:
+        for number, chosen in enumerate(rounds):
+            corpus = list(pairs)
+            faults = {int(index): FAULTS[(place + number) % len(FAULTS)] for place, index in enumerate(chosen)}
+            for index, fault in faults.items():
+                corpus[index] = damaged(pairs[index], fault, pairs, rng, Path(name))
+            for index, (prepared, segment) in enumerate(corpus):
+                if index not in faults and number > 0:
+                    continue
+                verdict = judge_pair(prepared, segment, corpus, settings, activations_of)
+                (found[faults[index]] if index in faults else sound).append(verdict)
+    return sound, found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("store", type=Path)
@@ -105,22 +131,7 @@ def main() -> None:
     if options.model:
         model, card = load_model(options.model)
         activations_of = partial(predict, model, time_shift_frames=card["time_shift_frames"])
-    pairs = [(prepared, segment) for prepared in recordings for segment in prepared.recording.segments]
-    rng = np.random.default_rng(options.seed)
-    rounds = np.array_split(rng.permutation(len(pairs)), 10)
-    sound: list[Verdict] = []
-    found: dict[str, list[Verdict]] = {fault: [] for fault in FAULTS}
-    with tempfile.TemporaryDirectory() as name:
-        for number, chosen in enumerate(rounds):
-            corpus = list(pairs)
-            faults = {int(index): FAULTS[(place + number) % len(FAULTS)] for place, index in enumerate(chosen)}
-            for index, fault in faults.items():
-                corpus[index] = damaged(pairs[index], fault, pairs, rng, Path(name))
-            for index, (prepared, segment) in enumerate(corpus):
-                if index not in faults and number > 0:
-                    continue
-                verdict = judge_pair(prepared, segment, corpus, store.settings, activations_of)
-                (found[faults[index]] if index in faults else sound).append(verdict)
+    sound, found = judged(recordings, store.settings, options.seed, activations_of)
     for fault, verdicts in {"none": sound, **found}.items():
         wrong = [verdict for verdict in verdicts if verdict.fault != fault.replace("none", "")]
         for verdict in wrong if options.show_evidence else ():

@@ -4,7 +4,7 @@
 
 Trains every recipe of `RECIPES` with every seed on the built-in corpus (`softscribe prepare corpus=demo` comes first), evaluates it on its
 test pieces and writes FOLDER/PATHOLOGY/RECIPE/SEED/result.json; a recipe that has two names is trained under its first. What is there
-already is not trained again, what was interrupted is resumed. Then the tables of docs/health.md are printed.
+already is not trained again, what was interrupted is resumed. Then the tables of docs/health_study.md are printed.
 """
 
 import argparse

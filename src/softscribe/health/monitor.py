@@ -84,7 +84,7 @@ LIMITS = (
     Limit("blur", "entry_spread_share", highest=0.3, from_progress=0.25),
     Limit("shift", "time_shift_frames", lowest=-3.0, highest=3.0, from_progress=0.25),
 )
-"""How they were set, and how often they are right, stands in docs/health.md."""
+"""How they were set, and how often they are right, stands in docs/health_study.md."""
 
 FEWEST_TARGETS = 4
 """Of two or three targets played unevenly, one often takes more than half of the frames with good reason."""
