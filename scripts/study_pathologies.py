@@ -100,7 +100,7 @@ SHOWS = {  # health number -> pathology
     "rewarp_following": "diagonalization",
     "entry_spread_frames": "blur",
     "entry_spread_share": "blur",
-    "path_entropy_per_frame": "blur",
+    "path_entropy_share": "blur",
     "change_width_frames": "blur",
     "time_shift_frames": "shift",
 }

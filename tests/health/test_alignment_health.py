@@ -352,3 +352,18 @@ def test_equal_lengths_make_equal_weights_diagonal() -> None:
         mean_row = expected @ diagonal / expected.sum(dim=1)
         apart[name] = float(((expected * (diagonal - mean_row[:, None]).square()).sum(dim=1) / expected.sum(dim=1)).mean().sqrt())
     assert apart["1-1-1"] < 1 < 3 < apart["1-1-2"]
+
+
+def test_the_entropy_is_a_share_of_that_of_ignorance_however_many_targets() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shares = []
+    for rows in (8, 40):
+        targets = torch.eye(8).repeat_interleave(rows // 8, dim=0)[None]
+        truth = torch.eye(8).repeat_interleave(torch.tensor([3, 9, 2, 7, 5, 4, 6, 4]), dim=0)[None]
+        sure = 30 * (1 - truth @ targets.mT) + torch.rand(1, 40, rows, generator=generator)
+        shares.append([float(alignment_health(scale * sure, targets=targets, gamma=1.0).path_entropy_share) for scale in (0.0, 0.02, 1.0)])
+    for ignorant, doubtful, certain in shares:
+        assert ignorant == pytest.approx(1)
+        assert certain < doubtful < ignorant
+    assert shares[0][2] < 0.05, "rows of one target have paths between them that cost the same; single targets have not"
+    assert torch.isnan(alignment_health(torch.rand(1, 1, 3)).path_entropy_share), "a single path"

@@ -54,17 +54,17 @@ def test_every_limit_has_a_remedy_and_a_number_that_exists() -> None:
 
 def test_weights_are_worth_going_back_to_if_no_limit_of_collapse_is_broken() -> None:
     """Not even one that is asked for later; those aside that going back does not help."""
-    limits = (Limit("collapse", "density_ratio", lowest=0.25, from_progress=0.5), Limit("blur", "path_entropy_per_frame", highest=1.5))
+    limits = (Limit("collapse", "density_ratio", lowest=0.25, from_progress=0.5), Limit("blur", "path_entropy_share", highest=1.5))
     monitor = HealthMonitor(limits, patience=1)
     assert not monitor.healthy, "nothing was seen yet"
     assert not monitor.observe({"density_ratio": math.nan}, progress=0.0)
     assert not monitor.healthy, "nothing is known"
-    assert not monitor.observe({"path_entropy_per_frame": 0.1}, progress=0.0)
+    assert not monitor.observe({"path_entropy_share": 0.1}, progress=0.0)
     assert not monitor.healthy, "nothing is known of collapse"
     assert monitor.never_judged() == ["collapse"]
     assert not monitor.observe({"density_ratio": 0.1}, progress=0.0)
     assert not monitor.healthy
-    assert monitor.observe({"density_ratio": 0.5, "path_entropy_per_frame": 1.7}, progress=0.1)
+    assert monitor.observe({"density_ratio": 0.5, "path_entropy_share": 1.7}, progress=0.1)
     assert monitor.healthy
     monitor.forget()
     assert not monitor.healthy

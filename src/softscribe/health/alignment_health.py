@@ -39,8 +39,9 @@ class AlignmentHealth(NamedTuple):
     entry_spread_share: Float[Tensor, " B"]
     """The same as a share of what it is for costs of 0. Near 0: sharp; from near 1 on: nothing but blur. NaN for a single target, too,
     or where the costs of steps leave one path."""
-    path_entropy_per_frame: Float[Tensor, " B"]
-    """Nats per frame that is passed."""
+    path_entropy_share: Float[Tensor, " B"]
+    """Entropy of the distribution over paths, as a share of what it is for costs of 0: the logarithm of their number. Near 0: one path.
+    NaN where there is a single one, or the costs of steps leave one."""
 
 
 def alignment_health(
@@ -83,7 +84,7 @@ def alignment_health(
         largest_frame_share=expected.sum(dim=2).amax(dim=1) / rows,
         entry_spread_frames=spread,
         entry_spread_share=spread / widest.where(widest > 1e-3, torch.nan),  # else the costs of steps leave one path
-        path_entropy_per_frame=result.path_entropy / frames,
+        path_entropy_share=result.path_entropy / ignorant.path_entropy.where(ignorant.path_entropy > 1e-3, torch.nan),
     )
 
 
