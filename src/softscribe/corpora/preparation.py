@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from softscribe.corpora.parallel import map_in_processes
@@ -204,7 +204,8 @@ def _guesses(accepted: Sequence[tuple[Recording, float | None]]) -> list[Text]:
 def _refusals(refused: Sequence[Refusal]) -> list[RenderableType]:
     if not refused:
         return []
-    table = Table("file", "why", title=f"Refused: {len(refused)}", title_justify="left", show_lines=True)
+    columns = (Column(name, overflow="fold") for name in ("file", "why"))  # names are folded, not cut short
+    table = Table(*columns, title=f"Refused: {len(refused)}", title_justify="left", show_lines=True)
     for refusal in refused:
         # Reasons begin with the whole path, which is the first column's business.
         table.add_row(Text(refusal.file.name), Text(refusal.reason.removeprefix(f"{refusal.file}: ")))
