@@ -1,6 +1,7 @@
 """The command line: shipped configs fit their settings, mistakes are named, and it works from an editable install and from a wheel."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from omegaconf import OmegaConf
 
 from softscribe import cli
 from softscribe.cli import main
+from softscribe.cli.runs import LAST
 from softscribe.cli.settings import compose_config, newest_run, read_settings
 from softscribe.corpora import PrepareSettings
 from softscribe.errors import InputError
@@ -111,6 +113,13 @@ def test_prepare_and_train_meet_in_the_same_store() -> None:
         (["evaluate", "run=nowhere", "threshold=high"], "threshold"),
         (["train", "experiment=finetune", "corpus.directory=music"], "runs/demo"),
         (["train", "seed=-1"], "seed"),
+        (["train", f"seed={2**70}"], "seed"),
+        (["train", "trainer.minutes=1e300"], "trainer.minutes"),
+        (["train", "trainer.minutes=.inf"], "trainer.minutes"),
+        (["train", "trainer.gradient_clip_norm=.nan"], "trainer.gradient_clip_norm"),
+        (["train", f"trainer.steps={10**30}"], "trainer.steps"),
+        (["train", "optimizer.learning_rate.start=1e38"], "optimizer.learning_rate"),
+        (["train", "+optimizer.arguments.weight_decay=.inf"], "optimizer.arguments.weight_decay"),
         (["train", "runs=a_file"], "a_file"),
         (["train", "store=a_file"], "softscribe prepare"),
         (["prepare", "corpus.directory=a_file"], "a_file"),
@@ -127,6 +136,38 @@ def test_mistakes_are_named_without_a_traceback(
     Path("a_file").write_text("where a folder is wanted")
     assert main(words) in (1, 2)
     assert named in capsys.readouterr().err
+
+
+def test_a_transcription_takes_no_file_s_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """A score often lies beside its recording, with the same name."""
+    monkeypatch.chdir(tmp_path)
+    Path("song.mid").write_text("a score")
+    assert main(["transcribe", "music/song.wav", "--model", "nowhere"]) == 1
+    assert "song.mid: there already. Remedy: -o" in capsys.readouterr().err
+    assert main(["transcribe", "music/song.wav", "--model", "nowhere", "--csv"]) == 1
+    assert "nowhere" in capsys.readouterr().err, "nothing of that kind is there"
+
+
+def test_output_that_is_no_longer_read_ends_a_command_in_words(tmp_path: Path) -> None:
+    """As of `softscribe train | head -1`."""
+    endless = "cli._audit = lambda _: [print('step') for _ in range(10**5)] and 0"
+    script = f"from softscribe import cli; {endless}; raise SystemExit(cli.main(['audit']))"
+    command = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert command.stdout is not None
+    assert command.stderr is not None
+    assert command.stdout.readline() == "step\n"
+    command.stdout.close()
+    assert command.stderr.read() == "softscribe audit: ended, for what it prints is no longer read.\n"
+    assert command.wait() == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("name", [LAST, Path("model/card.json"), Path("seeds.json"), Path("seed-3") / LAST, Path("seed-3/model/card.json")])
+def test_a_folder_that_holds_what_could_be_lost_is_refused(tmp_path: Path, name: Path) -> None:
+    cli.refuse_what_is_there(tmp_path)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("")
+    with pytest.raises(InputError, match="a run is there already"):
+        cli.refuse_what_is_there(tmp_path)
 
 
 def test_the_newest_run_is_found(tmp_path: Path) -> None:

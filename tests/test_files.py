@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from softscribe.errors import InputError
 from softscribe.files import kept_to_itself
 
 
@@ -24,3 +27,44 @@ def test_halves_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_path: P
     living.communicate(b"\n")
     with kept_to_itself(tmp_path):
         assert not any((tmp_path / path).exists() for path in names.values())
+
+
+@pytest.mark.parametrize(
+    "name", [".notes.partial", "essay.12.partial.md", ".essay.twelve.partial.md", ".essay.12.partially", ".12.partial.d/e.md"]
+)
+def test_what_only_looks_like_a_half_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("of somebody else")
+    with kept_to_itself(tmp_path):
+        assert (tmp_path / name).read_text() == "of somebody else"
+
+
+def test_a_lock_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    """A run's folder may come from somebody else."""
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "thesis.txt")
+    with pytest.raises(InputError, match=r"run: cannot be written.*Remedy"), kept_to_itself(tmp_path / "run"):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "three years of work"
+
+
+def test_a_lock_that_holds_something_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("a note")
+    with kept_to_itself(tmp_path):
+        assert (tmp_path / ".lock").read_text() == "a note"
+
+
+def test_a_lock_that_is_a_pipe_blocks_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".lock")
+    with kept_to_itself(tmp_path):
+        pass
+
+
+def test_a_folder_inside_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    """What a run writes would lie there; a link to a file is replaced when it is written."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"run/checkpoints: a link to a folder.*Remedy"), kept_to_itself(tmp_path / "run"):
+        pass

@@ -252,3 +252,10 @@ def test_an_unknown_format_is_named(tmp_path: Path) -> None:
 def test_plots_need_neither_pyplot_nor_a_display() -> None:
     program = "import sys, softscribe.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("title", ["$oops", "two $ and $ more", r"$\frac{1}$"])
+def test_a_name_with_a_dollar_is_no_formula(tmp_path: Path, title: str) -> None:
+    """A run may be called so; it would end without a model."""
+    save(plot_curves({f"train/{title}": ([0, 1], [2.0, 1.0])}, title=title), tmp_path / "curves.svg")
+    assert (tmp_path / "curves.svg").stat().st_size > 0

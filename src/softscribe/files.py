@@ -18,6 +18,9 @@ from softscribe.errors import InputError
 
 MAXIMUM_JSON_BYTES = 10_000_000
 MAXIMUM_ARRAYS_BYTES = 1_000_000_000
+HALF_WRITTEN = re.compile(r"\..+\.(\d{1,10})\.partial(?:\.\w+)?")
+"""The names of what `replacing` writes before it renames it, with the number of the process."""
+
 ARRAY_HEADER = re.compile(rb"\{'descr': '[<>|=][a-zA-Z]\d*', 'fortran_order': (?:True|False), 'shape': \([\d, ]*\), \} *\n")
 
 
@@ -63,14 +66,20 @@ def kept_to_itself(folder: Path) -> Iterator[None]:
     What processes that were killed while writing (`replacing`) left half-written in there is removed.
 
     Raises:
-        InputError: another process is there, or the folder cannot be written.
+        InputError: another process is there, the folder cannot be written, or something in it leads out of it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        for entry in folder.iterdir():
+            if entry.is_symlink() and entry.is_dir():  # a link to a file is replaced, one to a folder would be written through
+                raise InputError(
+                    f"{entry}: a link to a folder, so what belongs here would be written there. Remedy: a copy of that folder."
+                )
+        # A lock that somebody else made may be a link, or a pipe that nobody reads.
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error}). Remedy: choose another folder.") from error
-    with lock:
+    with os.fdopen(lock, "rb+", buffering=0):
         try:
             # Of this process alone: workers that outlive it for a moment, having been killed by nobody, do not hold such a lock.
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,19 +89,18 @@ def kept_to_itself(folder: Path) -> Iterator[None]:
             pass  # some network file systems know no locks
         with suppress(OSError):  # a folder that somebody removes meanwhile
             for half in folder.rglob(".*.partial*"):
-                if not _is_being_written(half):
+                if (process := HALF_WRITTEN.fullmatch(half.name)) and not _is_being_written(int(process[1])):
                     with suppress(OSError):  # if it cannot be removed, what follows cannot write, and says so
                         half.unlink()
         yield
 
 
-def _is_being_written(half: Path) -> bool:
+def _is_being_written(process: int) -> bool:
     """Whether the process that `replacing` named a file after is another one, and still runs: not all that write ask for the folder."""
-    process = re.search(r"\.(\d+)\.partial", half.name)
-    if process is None or int(process[1]) == os.getpid():
+    if process == os.getpid():
         return False
     try:
-        os.kill(int(process[1]), 0)
+        os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # somebody else's

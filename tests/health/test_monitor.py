@@ -41,8 +41,33 @@ def test_a_resumed_monitor_goes_on_where_it_was() -> None:
     first.observe({"spread": 3.0}, progress=1.0)
     second = HealthMonitor(LIMIT)
     second.load_state_dict(first.state_dict())
-    assert second.never_judged() == []
+    assert second.never_judged() == first.never_judged() == ["blur"]
     assert len(second.observe({"spread": 3.0}, progress=1.0)) == 1
+    assert second.never_judged() == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "progress", "never"),
+    [
+        ([3, 3], [0.1, 0.4], ["blur"]),
+        ([3, math.nan, 3], [0.5, 0.6, 0.7], ["blur"]),
+        ([3, 3], [0.4, 0.5], ["blur"]),
+        ([1, 1], [0.5, 0.6], []),
+    ],
+    ids=["before it is asked for", "never twice in a row", "asked for once", "asked for twice"],
+)
+def test_an_alarm_that_could_not_have_sounded_was_never_judged(numbers: list[float], progress: list[float], never: list[str]) -> None:
+    monitor = HealthMonitor(LIMIT)
+    for number, share in zip(numbers, progress, strict=True):
+        monitor.observe({"spread": number}, progress=share)
+    assert monitor.never_judged() == never
+
+
+@pytest.mark.parametrize("change", [{"broken": {"blur": "2"}}, {"asked": []}, {"healthy": 1}, {"judged": [0]}, {"judged": "blur"}])
+def test_a_state_that_is_none_is_refused(change: dict) -> None:
+    monitor = HealthMonitor()
+    with pytest.raises(ValueError, match=r"state: .*Remedy"):
+        monitor.load_state_dict(monitor.state_dict() | change)
 
 
 def test_every_limit_has_a_remedy_and_a_number_that_exists() -> None:
@@ -125,7 +150,22 @@ def test_health_is_that_of_the_loss_that_is_trained_with() -> None:
     assert classical["largest_target_share"] > 0.4
     assert bounded["largest_target_share"] <= 2 / 40
     assert anywhere["largest_target_share"] > 0.9
-    assert all(math.isfinite(numbers["neutral_distance_ratio"]) for numbers in (classical, bounded, anywhere))
+
+
+def test_weights_that_keep_an_alignment_from_collapse_hold_no_diagonal() -> None:
+    """Where 1-1-2 gives one target more than half of the frames it is no measure of what .1-1-1 does."""
+    starts = torch.tensor([0, 4, 14, 18, 30, 36, 52, 60, 66, 84, 98, 106])
+    played = torch.zeros(120, 12)
+    played[torch.arange(120), torch.searchsorted(starts, torch.arange(120), right=True) - 1] = 1.0
+    cost = 5 - 0.5 * played[None]
+    cost[:, :, 5] -= 1.0
+    unequal, neutral = (
+        health_numbers(cost, targets=torch.eye(12)[None], weights=weights)
+        for weights in (StepWeights(horizontal=0.1), StepWeights(diagonal=2))
+    )
+    assert unequal["largest_target_share"] < 0.2
+    assert neutral["largest_target_share"] > 0.8
+    assert math.isnan(unequal["neutral_distance_ratio"])
 
 
 def test_patience_is_checked() -> None:

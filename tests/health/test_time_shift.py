@@ -152,7 +152,9 @@ def test_what_is_trusted_is_a_time_unless_a_frame_is_longer() -> None:
 def test_a_side_is_certain_if_the_whole_interval_is_on_it() -> None:
     assert TimeShift(5.0, 0.1, 9.0).certain_frames == 5.0
     assert TimeShift(-5.0, -9.0, -0.1).certain_frames == -5.0
-    assert TimeShift(1.0, -2.0, 4.0).certain_frames == 0, "which side it is on is not told"
+    assert TimeShift(1.0, -2.0, 2.9).certain_frames == 0, "it is small, on whatever side"
+    assert math.isnan(TimeShift(1.0, -2.0, 4.0).certain_frames), "it may break the limit, or not"
+    assert math.isnan(TimeShift(0.0, -20.0, 20.0).certain_frames)
     assert math.isnan(TimeShift(5.0, -math.inf, 22.0).certain_frames), "nor that it is small"
     assert math.isnan(TimeShift(math.nan, math.nan, math.nan).certain_frames)
 

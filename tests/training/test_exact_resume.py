@@ -2,18 +2,21 @@
 
 import gc
 import json
+import multiprocessing
 import os
 import signal
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 from lightning.pytorch.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from interrupted_runs import Stop, differences, start, stopped, traces, train_with_stops
 from softscribe.cli import main
@@ -21,7 +24,8 @@ from softscribe.cli.runs import begin_seeds, run_one
 from softscribe.report import curve_points
 from softscribe.training import RunInterruptedError, TrainSettings, train
 from softscribe.training.checkpoints import BEST, LAST, STOP_SIGNALS, read_checkpoint
-from softscribe.training.module import OptimizerSettings
+from softscribe.training.module import OptimizerSettings, TranscriptionModule
+from softscribe.training.segments import Batch
 
 STEPS = 12
 
@@ -71,6 +75,72 @@ def test_stopped_and_resumed_twice_with_workers(demanding: TrainSettings, uninte
     """Batches that workers loaded in advance are drawn again; how many workers there are changes no bit."""
     with_workers = replace(demanding, trainer=replace(demanding.trainer, worker_count=2))
     train_with_stops(with_workers, tmp_path / "run", [Stop("SIGTERM", "batch", 5), Stop("exception", "batch", 15)])
+    assert not differences(uninterrupted, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {
+            "optimizer": OptimizerSettings("sgd", {"momentum": 0.9}, {"start": 3.0}, plateau_patience=1),
+            "early_stopping_patience": 20,
+            "gradient_clip_norm": 0.01,
+        },
+        {"precision": "bf16-mixed"},
+        {"loss": {"horizontal": {"start": 5, "end": 1, "shape": "linear"}, "energy": {"start": 2, "end": 0, "shape": "cosine"}}},
+    ],
+    ids=["plateau", "bfloat16", "all schedules"],
+)
+def test_other_recipes_go_on_as_exactly(demanding: TrainSettings, tmp_path: Path, recipe: dict[str, Any]) -> None:
+    settings = replace(
+        demanding,
+        loss=demanding.loss | recipe.pop("loss", {}),
+        optimizer=recipe.pop("optimizer", demanding.optimizer),
+        trainer=replace(demanding.trainer, validation_interval_steps=1, **recipe),
+    )
+    train(settings, tmp_path / "whole")
+    train_with_stops(settings, tmp_path / "run", [Stop("exception", "batch", 11), Stop("SIGTERM", "batch", 15)])
+    assert not differences(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_second_interrupt_ends_at_once(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
+    """In the first batch of step 7, whose end it does not wait for."""
+    step = TranscriptionModule.training_step
+
+    def interrupted_twice(module: TranscriptionModule, batch: Batch, batch_idx: int) -> Tensor:
+        if batch_idx == 12:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(module, batch, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TranscriptionModule, "training_step", interrupted_twice)
+        with pytest.raises(RunInterruptedError, match="SIGINT"):
+            train(demanding, tmp_path / "run")
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == 6
+    train(demanding, tmp_path / "run", resume=True)
+    assert not differences(uninterrupted, tmp_path / "run")
+
+
+class SignalWorkers(Callback):
+    """Sends a signal to each worker when batch 3 comes."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.sent = 0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        for worker in multiprocessing.active_children() if batch_idx == 3 else []:
+            os.kill(worker.pid, self.number)
+            self.sent += 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_workers_leave_signals_to_the_trainer(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, number: int) -> None:
+    """A cluster may signal each process of a job."""
+    signals = SignalWorkers(number)
+    train(replace(demanding, trainer=replace(demanding.trainer, worker_count=2)), tmp_path / "run", callbacks=[signals])
+    assert signals.sent >= 2
     assert not differences(uninterrupted, tmp_path / "run")
 
 

@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from interrupted_runs import Stop, train_with_stops
+from interrupted_runs import Stop, TinyModel, train_with_stops
 from softscribe.errors import InputError
+from softscribe.models import MODELS
 from softscribe.training import TrainSettings, data_module, train
 from softscribe.training.checkpoints import LAST, read_checkpoint
 from softscribe.training.losses import SdtwLoss
@@ -151,3 +154,49 @@ def test_in_validation_the_files_are_named(few_steps: TrainSettings, tmp_path: P
     settings = replace(few_steps, trainer=replace(few_steps.trainer, batch_size=1, steps=2, validation_interval_steps=2))
     with pytest.raises(InputError, match=rf"validation: {kind} not finite.*melody3"):
         train(settings, tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bad_melody_leaves_no_trace_in_the_statistics_of_batches(
+    few_steps: TrainSettings, tmp_path: Path, poison: Callable, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """They are gathered in the forward pass, before anything else is known of a batch."""
+
+    class Normalising(TinyModel):
+        def __init__(self, in_channels: int, outputs: int) -> None:
+            super().__init__(in_channels, outputs)
+            self.norm = nn.BatchNorm1d(outputs)
+
+        def forward(self, features: Tensor) -> Tensor:
+            return self.norm(super().forward(features).transpose(1, 2)).transpose(1, 2)
+
+    monkeypatch.setitem(MODELS, "normalising", Normalising)
+    poison(kind, float("inf"))
+    train(replace(few_steps, model={"name": "normalising"}), tmp_path / "run")
+    last = read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)
+    assert finite(last)
+    assert last["state_dict"]["model.norm.num_batches_tracked"] == (6 if kind == "gradient" else 4)
+
+
+def test_weights_that_a_step_of_finite_gradients_spoils_are_not_saved(few_steps: TrainSettings, tmp_path: Path) -> None:
+    class Explode(Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
+            if trainer.global_step == 4:
+                pl_module.model.linear.bias.data[3] = torch.inf  # type: ignore[union-attr, operator, index]
+
+    settings = replace(few_steps, trainer=replace(few_steps.trainer, checkpoint_interval_steps=1))
+    with pytest.raises(InputError, match=r"step 4: weights that are NaN or infinite \(model\.linear\.bias\).*Remedy"):
+        train(settings, tmp_path / "run", callbacks=[Explode()])
+    last = read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)
+    assert last["global_step"] == 3
+    assert finite(last)
+
+
+def test_weights_and_not_files_are_blamed_for_a_validation_without_numbers(few_steps: TrainSettings, tmp_path: Path) -> None:
+    class Explode(Callback):
+        def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            pl_module.model.linear.bias.data[3] = torch.nan  # type: ignore[union-attr, operator, index]
+
+    settings = replace(few_steps, trainer=replace(few_steps.trainer, validation_interval_steps=2))
+    with pytest.raises(InputError, match=r"step 2: weights that are NaN or infinite"):
+        train(settings, tmp_path / "run", callbacks=[Explode()])

@@ -5,18 +5,31 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from interrupted_runs import Stop, TinyModel, stopped
 from softscribe.errors import InputError
 from softscribe.training import TrainSettings, train
-from softscribe.training.checkpoints import LAST, AtomicCheckpointIO, read_checkpoint
+from softscribe.training.checkpoints import BEST, LAST, AtomicCheckpointIO, read_checkpoint
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.losses import create_loss
 from softscribe.training.module import OPTIMIZERS, OptimizerSettings, TranscriptionModule
+from softscribe.training.patience import LastingEarlyStopping, LowerRateOnPlateau
 from softscribe.training.resuming import settings_in_words, settings_since, step_on_trial
+
+
+class AtEachStep(Callback):
+    """Does something when a step is done."""
+
+    def __init__(self, what: Callable[[pl.Trainer], None]) -> None:
+        self.what = what
+
+    def on_before_zero_grad(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer) -> None:
+        self.what(trainer)
 
 
 def lose(key: str) -> Callable[[dict], None]:
@@ -59,12 +72,31 @@ def confuse_the_callbacks(checkpoint: dict) -> None:
     checkpoint["callbacks"] = "text"
 
 
-def pretend_a_gpu(checkpoint: dict) -> None:
-    checkpoint["optimizer_states"][0]["param_groups"][0]["capturable"] = True
-
-
 def misdate(checkpoint: dict) -> None:
     checkpoint["pytorch-lightning_version"] = "text"
+
+
+def predate(checkpoint: dict) -> None:
+    checkpoint["pytorch-lightning_version"] = "1.5.0"
+
+
+def count_too_far(checkpoint: dict) -> None:
+    checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"] = 10**30
+
+
+def count_nothing(checkpoint: dict) -> None:
+    checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"] = {}
+
+
+def list_the_callbacks(checkpoint: dict) -> None:
+    checkpoint["callbacks"] = []
+
+
+def lead_the_best_elsewhere(checkpoint: dict) -> None:
+    """Lightning removes what it takes for an older checkpoint, a folder with all that is in it."""
+    state = next(state for state in checkpoint["callbacks"].values() if "best_k_models" in state)
+    state["best_k_models"] = {"..": torch.tensor(1e9)}
+    state["kth_best_model_path"] = state["best_model_path"] = ".."
 
 
 @pytest.mark.parametrize(
@@ -78,9 +110,13 @@ def misdate(checkpoint: dict) -> None:
         (forget_the_best, "its run cannot go on .KeyError: 'best_k_models'"),
         (misplace_the_best, "its run cannot go on .AttributeError"),
         (lose("SegmentDataModule"), "its run cannot go on .KeyError: 'SegmentDataModule'"),
-        (confuse_the_callbacks, "its run cannot go on .ValueError"),
-        (pretend_a_gpu, "its optimizer cannot go on .AssertionError"),
+        (confuse_the_callbacks, "its callbacks have no states"),
+        (list_the_callbacks, "its callbacks have no states"),
+        (lead_the_best_elsewhere, "names '..' as a checkpoint"),
         (misdate, "its run cannot go on .InvalidVersion"),
+        (predate, "of Lightning 1.5.0"),
+        (count_too_far, "loops count no steps"),
+        (count_nothing, "loops count no steps"),
         (lose_a_moment, "its optimizer cannot go on .KeyError: 'exp_avg'"),
         (confuse_the_rate, "its optimizer cannot go on .TypeError"),
         (spoil_a_moment, "would become, NaN"),
@@ -97,6 +133,37 @@ def test_a_checkpoint_that_no_run_can_go_on_from_is_named(
         train(demanding, tmp_path / "run", resume=True)
 
 
+@pytest.mark.parametrize(
+    ("change", "named"), [(widen, "another model"), (spoil, "NaN or infinite"), (lose("global_step"), "not a checkpoint")]
+)
+def test_a_best_checkpoint_of_another_run_is_named(
+    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, change: Callable[[dict], None], named: str
+) -> None:
+    """It is looked at when the model is written."""
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / BEST)
+    change(checkpoint)
+    AtomicCheckpointIO().save_checkpoint(checkpoint, tmp_path / "run" / "checkpoints" / BEST)
+    with pytest.raises(InputError, match=rf"best\.ckpt: .*{named}.*Remedy"):
+        train(demanding, tmp_path / "run", resume=True)
+
+
+def test_a_run_without_a_best_checkpoint_says_which_weights_it_keeps(
+    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / BEST).unlink()
+    train(demanding, tmp_path / "run", resume=True)
+    assert "model: the last weights, for there is no best.ckpt.\n" in capsys.readouterr().out
+
+
+def test_nothing_but_a_file_is_removed_as_an_old_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(OSError, match="precious"):
+        AtomicCheckpointIO().remove_checkpoint(tmp_path / "precious")
+    assert (tmp_path / "precious").is_dir()
+
+
 def test_a_run_that_goes_on_with_other_settings_says_so(
     demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +173,82 @@ def test_a_run_that_goes_on_with_other_settings_says_so(
     same, other = capsys.readouterr().out.split("report: ")[:2]
     assert "changed" not in same
     assert "config.yaml was changed since step 12, and holds from here on: seed 0 -> 5; trainer.batch_size 2 -> 1\n" in other
+
+
+def test_the_optimizer_that_a_config_names_now_is_the_one_that_goes_on(demanding: TrainSettings, tmp_path: Path) -> None:
+    """Its learning rate and arguments come back with its moments when a checkpoint is restored; the config has the last word."""
+    with stopped(Stop("exception", "batch", 13)), pytest.raises(ZeroDivisionError):
+        train(demanding, tmp_path / "run")
+    other = replace(demanding, optimizer=OptimizerSettings(learning_rate={"start": 0.5}, arguments={"weight_decay": 0.25}))
+    groups: list[dict] = []
+    train(
+        other,
+        tmp_path / "run",
+        resume=True,
+        callbacks=[AtEachStep(lambda trainer: groups.append(dict(trainer.optimizers[0].param_groups[0])))],
+    )
+    assert len(groups) == 6
+    assert {(group["lr"], group["weight_decay"]) for group in groups} == {(0.5, 0.25)}
+
+
+def test_a_rate_that_a_plateau_lowered_stays_so_relative_to_the_one_that_a_config_names_now(
+    demanding: TrainSettings, tmp_path: Path
+) -> None:
+    rising = replace(
+        demanding,
+        optimizer=OptimizerSettings(learning_rate={"start": 1.0}, plateau_patience=1),  # so high that the cost rises
+        loss={"name": "sdtw", "gamma": 1.0, "diagonal_prior": 0.0},
+        trainer=replace(demanding.trainer, validation_interval_steps=1),
+    )
+    with stopped(Stop("exception", "batch", 13)), pytest.raises(ZeroDivisionError):
+        train(rising, tmp_path / "run")
+    rates: list[float] = []
+    other = replace(rising, optimizer=replace(rising.optimizer, learning_rate={"start": 3.0}, plateau_patience=50))
+    train(
+        other,
+        tmp_path / "run",
+        resume=True,
+        callbacks=[AtEachStep(lambda trainer: rates.append(trainer.optimizers[0].param_groups[0]["lr"]))],
+    )
+    assert len(set(rates)) == 1, "more patience"
+    assert rates[0] in [3.0 / 2**halvings for halvings in range(1, 7)]
+
+
+def test_what_stopped_early_goes_on_with_more_patience(demanding: TrainSettings, tmp_path: Path) -> None:
+    impatient = replace(
+        demanding,
+        optimizer=OptimizerSettings(learning_rate={"start": 1.0}),
+        trainer=replace(demanding.trainer, early_stopping_patience=1, steps=30),
+        loss={"name": "sdtw", "gamma": 1.0, "diagonal_prior": 0.0},
+    )
+    train(impatient, tmp_path / "run")
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] < 30
+    train(replace(impatient, trainer=replace(impatient.trainer, early_stopping_patience=50)), tmp_path / "run", resume=True)
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == 30
+
+
+@pytest.mark.parametrize("state", [{"wait_count": "1"}, {"wait_count": -1}, {"best_score": []}, {"best_score": torch.zeros(2)}])
+def test_patience_that_a_checkpoint_counts_wrongly_is_named(state: dict) -> None:
+    stopping = LastingEarlyStopping("cost", patience=3)
+    with pytest.raises(InputError, match=r"early stopping.*Remedy"):
+        stopping.load_state_dict({**stopping.state_dict(), **state})
+
+
+@pytest.mark.parametrize("state", [{"waited": "1"}, {"halvings": 10**30}, {"lowest": float("nan")}, {"lowest": []}])
+def test_a_plateau_that_a_checkpoint_counts_wrongly_is_named(state: dict) -> None:
+    plateau = LowerRateOnPlateau(3, learning_rate=1.0)
+    with pytest.raises(InputError, match=r"plateau.*Remedy"):
+        plateau.load_state_dict({**plateau.state_dict(), **state})
+
+
+def test_a_model_that_a_run_started_from_is_not_asked_for_again(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
+    shutil.copytree(uninterrupted / "model", tmp_path / "start")
+    settings = replace(demanding, model=demanding.model | {"init": str(tmp_path / "start")})
+    with stopped(Stop("exception", "batch", 13)), pytest.raises(ZeroDivisionError):
+        train(settings, tmp_path / "run")
+    shutil.rmtree(tmp_path / "start")
+    train(settings, tmp_path / "run", resume=True)
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == 12
 
 
 def nested(levels: int) -> dict:

@@ -1,6 +1,8 @@
 """The command line: `softscribe prepare | train | evaluate` take Hydra overrides, `softscribe transcribe | audit` files and options."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -43,13 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE)
         return 0
     try:
-        return commands[words[0]](words[1:])
+        status = commands[words[0]](words[1:])
+        sys.stdout.flush()
+        return status
     except InputError as error:
         print(f"softscribe {words[0]}: {error}", file=sys.stderr)
         return 1
     except (HydraException, OmegaConfBaseException) as error:  # a missing config is an OSError, too
         print(f"softscribe {words[0]}: {_first_lines(error)} Remedy: see configs/ for keys and values.", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more when it ends
+        print(f"softscribe {words[0]}: ended, for what it prints is no longer read.", file=sys.stderr)
+        return 128 + signal.SIGPIPE
     except OSError as error:
         print(f"softscribe {words[0]}: {error}. Remedy: check the path, its permissions and the free disk space.", file=sys.stderr)
         return 1
@@ -148,23 +156,22 @@ def _transcribe(words: list[str]) -> int:
         parser.add_argument(f"--{kind}", action="store_true", help=f"write {kind}; without any of these all are written")
     options = parser.parse_args(words)
     kinds = [kind for kind in ("midi", "csv", "npz", "plot") if getattr(options, kind)] or ["midi", "csv", "npz", "plot"]
+    suffixes = {"midi": ".mid", "csv": ".csv", "npz": ".npz", "plot": ".png"}
+    paths = {kind: options.output / (options.audio.stem + suffixes[kind]) for kind in kinds}
+    if there := [str(path) for path in paths.values() if path.exists()]:  # a score may well be named like its recording
+        raise InputError(f"{', '.join(there)}: there already. Remedy: -o with another folder, or move the old away.")
     transcriber = Transcriber.load(find_model(options.model))
     magnitudes = transcriber.magnitudes_of(options.audio)
     transcription = transcriber.from_magnitudes(magnitudes)
     notes = transcription.notes()
-    writers: dict[str, tuple[str, Callable[[Path], object]]] = {
-        "midi": (".mid", lambda path: write_midi(notes, path, outputs=transcription.outputs)),
-        "csv": (".csv", lambda path: write_csv(notes, path)),
-        "npz": (".npz", lambda path: write_npz(transcription, path)),
-        "plot": (
-            ".png",
-            lambda path: save(plot_transcription(transcription, notes, magnitudes, transcriber.settings, options.audio.name), path),
-        ),
+    writers: dict[str, Callable[[Path], object]] = {
+        "midi": lambda path: write_midi(notes, path, outputs=transcription.outputs),
+        "csv": lambda path: write_csv(notes, path),
+        "npz": lambda path: write_npz(transcription, path),
+        "plot": lambda path: save(plot_transcription(transcription, notes, magnitudes, transcriber.settings, options.audio.name), path),
     }
-    for kind in kinds:
-        suffix, write = writers[kind]
-        path = options.output / (options.audio.stem + suffix)
-        write(path)
+    for kind, path in paths.items():
+        writers[kind](path)
         print(path)
     return 0
 

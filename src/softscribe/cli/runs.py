@@ -44,9 +44,10 @@ def new_folder(runs: Path, one_process: bool) -> Path:
 def refuse_what_is_there(folder: Path) -> None:
     """Raise InputError if a run, or several seeds, began in a folder: a new one would mix with them.
 
-    A folder without a checkpoint or a list of seeds holds nothing that could be lost.
+    A folder without a checkpoint, a model or a list of seeds holds nothing that could be lost.
     """
-    if any((folder / name).exists() for name in (LAST, SEEDS_NAME)) or any(folder.glob(f"seed-*/{LAST}")):
+    begun = any((folder / name).exists() for name in (LAST, MODEL_CARD, SEEDS_NAME))
+    if begun or any(path for name in (LAST, MODEL_CARD) for path in folder.glob(f"seed-*/{name}")):
         raise InputError(f"{folder}: a run is there already. Remedy: resume={folder}, or another name.")
 
 

@@ -22,6 +22,8 @@ from softscribe.health.alignment_health import counted, entries, frame_shares, p
 NEUTRAL = StepWeights(diagonal=2)
 EVEN = 0.01
 """A distance from even timing, in shares of the item, of which a part says nothing."""
+COLLAPSED = 0.5
+"""A target's share of the frames beyond which it is no longer the recording that leads E away from the diagonal."""
 LARGEST_WARP = 2.0
 """A re-warped target is given up to this many times as many rows as it had, or as few."""
 
@@ -32,7 +34,8 @@ class Diagonalization(NamedTuple):
     neutral_distance_ratio: Float[Tensor, " B"]
     """Distance of E from even timing under the given weights and prior, divided by that under 1-1-2 alone: near 0, these hold it.
 
-    NaN where even the latter is below a hundredth of the item: the performance is even, and there is nothing to hold.
+    NaN where even the latter is below a hundredth of the item: the performance is even, and there is nothing to hold; or where the latter
+    gives one target more than half of the frames: a collapse is no way to leave the diagonal.
     """
     rewarp_following: Float[Tensor, " B"]
     """How far the onsets move when the targets are re-warped, as a share of how far the guess moved: 0 follows the costs, 1 the guess.
@@ -96,7 +99,8 @@ def diagonalization(
     onsets = [mean_onset_frames(own, groups), mean_onset_frames(warped, groups.gather(1, source))]
     guesses = [_first_rows(rows) / target_counts[:, None] * frame_counts[:, None] for rows in (groups, groups.gather(1, source))]
     moved, guessed = onsets[1] - onsets[0], guesses[1] - guesses[0]
-    ratio = distances[0] / distances[1].where(distances[1] > EVEN, torch.nan)
+    largest_share = frame_shares(neutral, groups).sum(dim=1).amax(dim=1) / passed_frames(neutral).sum(dim=1)
+    ratio = distances[0] / distances[1].where((distances[1] > EVEN) & (largest_share <= COLLAPSED), torch.nan)
     return Diagonalization(ratio, (moved * guessed).sum(dim=1) / guessed.square().sum(dim=1))
 
 

@@ -115,7 +115,7 @@ class HealthMonitor:
     Attributes:
         healthy: whether the last observation kept all limits, those too that are not asked for yet, but for alarms of
             `BEYOND_GOING_BACK`, and knew at least one of these numbers: weights that one may go back to.
-        judged: the alarms that might have sounded, since an observation knew a number of theirs.
+        judged: the alarms that might have sounded: of which a number was known, and asked for, in `patience` observations in a row.
 
     Raises:
         ValueError: the patience is below 1.
@@ -131,14 +131,16 @@ class HealthMonitor:
         self.limits = limits
         self.patience = patience
         self.broken: dict[str, int] = {}
+        self.asked: dict[str, int] = {}
         self.healthy = False
         self.judged: set[str] = set()
 
     def never_judged(self) -> list[str]:
-        """Return the alarms about which no observation knew anything: that they are silent says nothing.
+        """Return the alarms that could not have sounded, whatever the numbers: that they are silent says nothing.
 
         >>> monitor = HealthMonitor()
-        >>> _ = monitor.observe({"largest_target_share": 0.2, "entry_spread_share": 0.1}, progress=0.5)
+        >>> for progress in (0.2, 0.5, 1.0):
+        ...     _ = monitor.observe({"largest_target_share": 0.2, "entry_spread_share": 0.1}, progress=progress)
         >>> monitor.never_judged()
         ['diagonalization', 'shift']
         """
@@ -159,9 +161,11 @@ class HealthMonitor:
             if not isinstance(number, Real):
                 raise ValueError(f"numbers: {name} is {number!r}. Remedy: a number; NaN if it is not known.")
         evidence: dict[str, list[str]] = {}
-        known = {limit.alarm for limit in self.limits if not math.isnan(numbers.get(limit.number, math.nan))}
-        self.judged |= known
-        self.healthy = bool(known - BEYOND_GOING_BACK)
+        known = [limit for limit in self.limits if not math.isnan(numbers.get(limit.number, math.nan))]
+        asked = {limit.alarm for limit in known if progress >= limit.from_progress}
+        self.asked = {name: self.asked.get(name, 0) + 1 for name in asked}
+        self.judged |= {name for name, observations in self.asked.items() if observations >= self.patience}
+        self.healthy = any(limit.alarm not in BEYOND_GOING_BACK for limit in known)
         for limit in self.limits:
             words = limit.broken_by(numbers.get(limit.number, math.nan))
             self.healthy = self.healthy and (words is None or limit.alarm in BEYOND_GOING_BACK)
@@ -176,11 +180,11 @@ class HealthMonitor:
 
     def forget(self) -> None:
         """Begin anew: what comes next is judged as if no limit had been broken, so that what still fails sounds again."""
-        self.broken, self.healthy = {}, False
+        self.broken, self.asked, self.healthy = {}, {}, False
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs, as plain values."""
-        return {"broken": dict(self.broken), "healthy": self.healthy, "judged": sorted(self.judged)}
+        return {"broken": dict(self.broken), "asked": dict(self.asked), "healthy": self.healthy, "judged": sorted(self.judged)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from such a state.
@@ -188,9 +192,17 @@ class HealthMonitor:
         Raises:
             ValueError: it is none.
         """
-        if state.keys() != self.state_dict().keys():
-            raise ValueError(f"state: holds {sorted(state)}. Remedy: what state_dict() returned.")
-        self.broken, self.healthy, self.judged = dict(state["broken"]), state["healthy"], set(state["judged"])
+        counts = [state.get("broken"), state.get("asked")]
+        counted = all(isinstance(each, Mapping) and all(type(count) is int and count >= 0 for count in each.values()) for each in counts)
+        names = state.get("judged")
+        if (
+            not counted
+            or type(state.get("healthy")) is not bool
+            or not isinstance(names, list)
+            or not all(type(name) is str for name in names)
+        ):
+            raise ValueError(f"state: {dict(state)}. Remedy: what state_dict() returned.")
+        self.broken, self.asked, self.healthy, self.judged = dict(state["broken"]), dict(state["asked"]), state["healthy"], set(names)
 
 
 def health_numbers(

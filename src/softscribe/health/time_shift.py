@@ -47,6 +47,9 @@ TRUSTED_FRAMES = 0.5
 WIDEST_INTERVAL_SECONDS = 0.1
 """A wider interval is that of activations which hardly rise with anything: nothing is moved by its middle."""
 
+WIDEST_CENTRED_FRAMES = 3.0
+"""Where an interval that holds 0 ends on either side at most, if no shift is to be told: an alarm asks for more than this."""
+
 BOOTSTRAP_DRAWS = 1000
 CONFIDENCE = 0.95
 
@@ -83,10 +86,15 @@ class TimeShift(NamedTuple):
 
     @property
     def certain_frames(self) -> float:
-        """The estimate if its interval tells late from early, 0 if it does not, NaN if the interval has no end there: not known."""
+        """The estimate if its interval tells late from early; 0 if it does not, but is narrow: at most `WIDEST_CENTRED_FRAMES` on either
+        side; NaN if it is wider: not known.
+
+        >>> [TimeShift(2, *interval).certain_frames for interval in ((1, 3), (-1, 3), (-20, 20))]
+        [2, 0.0, nan]
+        """
         if self.lowest_frames > 0 or self.highest_frames < 0:
             return self.frames
-        return 0.0 if math.isfinite(self.highest_frames - self.lowest_frames) else math.nan
+        return 0.0 if max(-self.lowest_frames, self.highest_frames) <= WIDEST_CENTRED_FRAMES else math.nan
 
     def milliseconds(self, frames_per_second: float) -> dict[str, float | None] | None:
         """Return estimate and interval in ms, for a model card, None for an end that is infinite; None if nothing is known.

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from softscribe.errors import InputError
@@ -211,6 +212,8 @@ def save(figure: Figure, path: Path) -> None:
             f"{path}: pictures cannot be written in this format. Remedy: end the name with one of .{', .'.join(sorted(formats))}."
         )
     with replacing(path) as temporary:
+        for text in figure.findobj(Text):  # names of users: a "$" in them begins no formula
+            text.set_parse_math(False)
         figure.savefig(temporary, dpi=DOTS_PER_INCH)
 
 

@@ -1,12 +1,11 @@
 """The report of a run: report.html in its folder, made of nothing but what lies in that folder."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softscribe.health import LIMITS
+from softscribe.health import LIMITS, HealthMonitor
 from softscribe.report import chart
 from softscribe.report.chart import Curve, describe, make_chart, number_text
 from softscribe.report.page import REPORT_NAME, write_page
@@ -165,11 +164,22 @@ def _alarm_count(run: RunFiles) -> Headline:
         return Headline(
             "Alarms", "none", f"Too few observations for one: {observations}. Remedy: a lower health.interval_steps.", "unknown"
         )
-    known = {name for name, (_, values) in run.curves.items() if not all(map(math.isnan, values))}
-    judged = {limit.alarm for limit in LIMITS if f"{HEALTH}{limit.number}" in known}
-    if never := sorted({limit.alarm for limit in LIMITS} - judged):
+    if never := _never_judged(run):
         return Headline("Alarms", "none", f"in {observations:,} observations, of which none could judge {', '.join(never)}", "unknown")
     return Headline("Alarms", "none", f"in {observations:,} observations, {run.steps_done:,} steps", "good")
+
+
+def _never_judged(run: RunFiles) -> list[str]:
+    """What the run's own monitor said at its end."""
+    total, monitor = run.setting("trainer", "steps"), HealthMonitor()
+    total = max(run.steps_done, total) if isinstance(total, int) else run.steps_done
+    rows: dict[int, dict[str, float]] = {}
+    for name, (steps, values) in run.curves.items():
+        for step, value in zip(steps, values, strict=True) if name.startswith(HEALTH) else []:
+            rows.setdefault(step, {})[name.removeprefix(HEALTH)] = value
+    for step in sorted(rows):
+        monitor.observe(rows[step], progress=step / total)
+    return monitor.never_judged()
 
 
 def _panels(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:

@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
 
 from softscribe.errors import InputError
 from softscribe.files import replacing
@@ -63,6 +64,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with replacing(Path(path)) as temporary:
             temporary.write_bytes(buffer.getbuffer())
 
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink()  # Lightning's own removes a whole folder, if that is what a path names
+
     def load_checkpoint(self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(Path(path))
 
@@ -94,9 +98,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the weights of the model inside the checkpoint of a `TranscriptionModule`."""
-    return {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith("model.")}
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Give a model the weights that the checkpoint of a `TranscriptionModule` holds of it.
+
+    Raises:
+        InputError: as `read_checkpoint`; they are those of another model, or NaN or infinite.
+    """
+    saved = read_checkpoint(path)["state_dict"]
+    weights = {name.removeprefix("model."): tensor for name, tensor in saved.items() if name.startswith("model.")}
+    shapes, expected = ({name: tensor.shape for name, tensor in each.items()} for each in (weights, model.state_dict()))
+    if shapes != expected:
+        raise InputError(f"{path}: the weights are those of another model. Remedy: the checkpoint of this run.")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+        raise InputError(f"{path}: weights that are NaN or infinite. Remedy: train anew with a lower learning rate.")
+    model.load_state_dict(weights)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -116,7 +131,9 @@ class BestCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         def here(path: str) -> str:
-            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+            if path and Path(path).name != BEST:  # Lightning removes what it takes for an older one
+                raise InputError(f"it names {path!r} as a checkpoint of its run. Remedy: resume from another run.")
+            return str(Path(str(self.dirpath)) / BEST) if path else path
 
         # Names and numbers are asked for here, since Lightning misses them only when it saves next.
         paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}

@@ -11,7 +11,7 @@ from softscribe.evaluation import tune_threshold
 from softscribe.health import Verdict, estimate_time_shift, onset_strength, rises
 from softscribe.models import save_model
 from softscribe.sound import HcqtSettings
-from softscribe.training.checkpoints import BEST, model_weights, read_checkpoint
+from softscribe.training.checkpoints import BEST, load_weights
 from softscribe.training.evaluate import recording_truth
 from softscribe.training.exclusion import without_excluded
 from softscribe.training.settings import TrainSettings
@@ -29,7 +29,9 @@ def write_model(
     """
     best = folder / "checkpoints" / BEST
     if best.exists():
-        model.load_state_dict(model_weights(read_checkpoint(best)))
+        load_weights(best, model)
+    else:
+        print(f"model: the last weights, for there is no {BEST}.")
     features, outputs = HcqtSettings.from_dict(settings.features), settings.targets.outputs
     predicted, sounds = [], []
     for prepared in recordings:

@@ -59,7 +59,9 @@ class HealthCheck(Callback):
 
     def relief(self, step: int, total_steps: int) -> float:
         """Return how much of the last action's relief is left at a step, in [0, 1]."""
-        return max(0.0, 1 - (step - self.actions[-1]) / (self.settings.relief_share * total_steps)) if self.actions else 0.0
+        if not self.actions or step < self.actions[-1]:
+            return 0.0
+        return max(0.0, 1 - (step - self.actions[-1]) / (self.settings.relief_share * total_steps))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TranscriptionModule)
@@ -181,9 +183,17 @@ class HealthCheck(Callback):
         self.monitor.load_state_dict(state_dict["monitor"])
         if state_dict["policy"] != self.settings.policy:
             self.monitor.forget()  # what still fails sounds again, so that the new policy answers
-        self.actions = [int(step) for step in state_dict["actions"]]
-        self.healthy_weights = state_dict["healthy_weights"]
-        self.healthy_step = int(state_dict["healthy_step"])
+        actions, weights, step = (state_dict[name] for name in ("actions", "healthy_weights", "healthy_step"))
+        if (
+            not isinstance(actions, list)
+            or not all(type(each) is int and each >= 0 for each in [*actions, step])
+            or actions != sorted(actions)
+        ):
+            raise InputError(f"health: acted at {actions!r}, healthy at {step!r}. Remedy: resume from another run.")
+        shapes, expected = ({name: tensor.shape for name, tensor in each.items()} for each in (weights, self.healthy_weights))
+        if expected and (shapes != expected or not all(torch.isfinite(tensor).all() for tensor in weights.values())):
+            raise InputError("health: the weights to go back to are of another model, or none. Remedy: resume from another run.")
+        self.actions, self.healthy_weights, self.healthy_step = actions, weights, step
 
 
 def spread(items: int, wanted: int) -> list[int]:

@@ -1,5 +1,6 @@
 """The Lightning module: one training step, one validation step, and what must never happen between them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,9 @@ Before, a falling pseudo-cost stands in for it (as in Zeitler, Krause, Mueller, 
 blurred and cautious, which the cost rewards: it would choose a model from the middle of the annealing, worse than the last one.
 """
 
+HIGHEST_RATE = 1e6
+"""Of learning: an optimizer's step has to be a number in the precision of the weights."""
+
 _PSEUDO_COST = 1e6
 
 
@@ -53,8 +57,14 @@ class OptimizerSettings:
         if self.name not in OPTIMIZERS:
             raise InputError(f"optimizer.name: {self.name!r} is not known. Remedy: one of {', '.join(sorted(OPTIMIZERS))}.")
         schedule = self.schedule
-        if schedule.start <= 0 or schedule.final < 0:
-            raise InputError(f"optimizer.learning_rate: from {schedule.start} to {schedule.final}. Remedy: positive rates, such as 1e-3.")
+        if not (0 < schedule.start <= HIGHEST_RATE and 0 <= schedule.final <= HIGHEST_RATE):
+            raise InputError(
+                f"optimizer.learning_rate: from {schedule.start} to {schedule.final}. "
+                f"Remedy: positive rates up to {HIGHEST_RATE:g}, such as 1e-3."
+            )
+        for name, value in self.arguments.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"optimizer.arguments.{name}: {value}. Remedy: a finite number.")
         if self.plateau_patience is not None and (self.plateau_patience < 1 or schedule.shape != "constant"):
             raise InputError("optimizer.plateau_patience: needs at least 1 and a constant learning rate. Remedy: plateau_patience=null.")
 
@@ -70,6 +80,20 @@ def make_schedule(settings: Mapping[str, Any], name: str) -> Schedule:
         return Schedule(**settings)
     except TypeError as error:
         raise InputError(f"{name}: {error}. Remedy: start, end, shape, begin, until.") from error
+
+
+def keep_settings(optimizer: torch.optim.Optimizer, rate: Any | None) -> None:
+    """Let an optimizer, and what sets its learning rate, keep to what they were made with, whatever a checkpoint brought along.
+
+    The moments stay those of the checkpoint. Without a schedule the learning rate does, too: `LowerRateOnPlateau` knows it.
+    """
+    for group in optimizer.param_groups:
+        group.update({name: value for name, value in optimizer.defaults.items() if name != "lr"})
+        if rate is not None:
+            group["initial_lr"] = optimizer.defaults["lr"]
+            group["lr"] = group["initial_lr"] * rate.lr_lambdas[0](rate.last_epoch)
+    if rate is not None:
+        rate.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
 
 
 def step_is_done(trainer: pl.Trainer, batch_idx: int) -> bool:
@@ -108,6 +132,10 @@ class TranscriptionModule(pl.LightningModule):
         """The share of the training that is done, in [0, 1]."""
         return min(self.global_step / self.total_steps, 1.0)
 
+    def on_train_start(self) -> None:
+        rates = self.trainer.lr_scheduler_configs
+        keep_settings(self.trainer.optimizers[0], rates[0].scheduler if rates else None)
+
     def forward(self, batch: Batch) -> Tensor:
         return self.model(batch.features).float()
 
@@ -118,14 +146,17 @@ class TranscriptionModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self._attempts.clear()
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
         logits = self(batch)
         not_finite = what_is_not_finite(features=batch.features, targets=batch.targets, output=logits)
         if not_finite is None:
             loss = self.loss(logits, batch, self.progress)
             not_finite = what_is_not_finite(loss=loss)
         if not_finite is not None:
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):  # such as the statistics of normalised batches
+                buffer.copy_(before)
             # NaN is made to reach every gradient, also of the other processes, so that all of them leave out the step below.
-            loss = logits.sum() * float("nan")
+            loss = torch.stack([parameter.sum() for parameter in self.parameters() if parameter.requires_grad]).sum() * float("nan")
         self._attempts.append(Attempt(batch, not_finite, self._segment_names(batch, "train")))
         # What is shown and written of a step is `StepProgress`'s and `StepCurves`'s matter.
         self.log("train/loss", loss, batch_size=len(batch.frame_counts), logger=False)
@@ -171,6 +202,7 @@ class TranscriptionModule(pl.LightningModule):
         logits = self(batch)
         not_finite = what_is_not_finite(features=batch.features, targets=batch.targets, output=logits)
         if not_finite is not None:
+            self._check_weights()
             names = ", ".join(self._segment_names(batch, "validation"))
             raise InputError(f"validation: {not_finite} not finite for one of {names}. Remedy: look at these files.")
         self._validation_costs.append(self.loss.validation_cost(logits, batch))
@@ -187,10 +219,19 @@ class TranscriptionModule(pl.LightningModule):
         self.log("step", float(self.global_step - 1))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # A step can make them so of finite gradients. All processes come here, and have the same weights.
+        self._check_weights()
         checkpoint["bad_steps"] = self.bad_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.bad_steps = checkpoint["bad_steps"]
+
+    def _check_weights(self) -> None:
+        if bad := [name for name, tensor in self.state_dict().items() if not torch.isfinite(tensor).all()]:
+            raise InputError(
+                f"step {self.global_step}: weights that are NaN or infinite ({', '.join(bad)}); the last checkpoint is older. "
+                "Remedy: a lower learning rate, or other arguments of the optimizer, then a new run."
+            )
 
     def _segment_names(self, batch: Batch, split: str) -> list[str]:
         return self.trainer.datamodule.segment_names(batch, split)  # type: ignore[attr-defined]

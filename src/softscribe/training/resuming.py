@@ -11,7 +11,10 @@ from packaging.version import Version
 
 from softscribe.errors import InputError
 from softscribe.training.checkpoints import LastCheckpoint
-from softscribe.training.module import TranscriptionModule
+from softscribe.training.module import TranscriptionModule, keep_settings
+
+MOST_STEPS = 2**53
+"""Beyond, no float tells one from the next."""
 
 NEEDED = ("pytorch-lightning_version", "loops", "callbacks", "optimizer_states", "lr_schedulers", "bad_steps")
 
@@ -24,7 +27,9 @@ def check_resumable(checkpoint: Mapping[str, Any], trainer: pl.Trainer, module: 
     """
     if missing := [key for key in NEEDED if key not in checkpoint]:
         raise InputError(f"{', '.join(missing)} missing, so no run can go on from it. Remedy: resume from another run.")
-    if not _counts({key: checkpoint[key] for key in ("loops", "bad_steps")}):
+    loops = checkpoint["loops"]
+    fit_loop: Any = loops.get("fit_loop") if isinstance(loops, Mapping) else None
+    if not (_is_like(fit_loop, trainer.fit_loop.state_dict()) and _is_like(checkpoint["bad_steps"], 0)):
         raise InputError("its loops count no steps, so no run can go on from it. Remedy: resume from another run.")
     weights = (checkpoint["state_dict"], module.state_dict())
     shapes, expected = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in weights)
@@ -34,10 +39,14 @@ def check_resumable(checkpoint: Mapping[str, Any], trainer: pl.Trainer, module: 
     with _cannot_go_on("optimizer"):
         step_on_trial(checkpoint, module)
     with _cannot_go_on("run"):
-        Version(checkpoint["pytorch-lightning_version"])
-        trainer.fit_loop.load_state_dict(copy.deepcopy(checkpoint["loops"]["fit_loop"]))
+        # Lightning would rewrite what an older one left, other than those that softscribe ever ran with.
+        if Version(checkpoint["pytorch-lightning_version"]) < Version("2.0"):
+            raise InputError(f"it is of Lightning {checkpoint['pytorch-lightning_version']}. Remedy: resume from another run.")
+        trainer.fit_loop.load_state_dict(copy.deepcopy(fit_loop))
         data.load_state_dict(checkpoint[type(data).__qualname__])
-        states = dict(checkpoint["callbacks"])
+        states = checkpoint["callbacks"]
+        if not isinstance(states, Mapping):
+            raise InputError("its callbacks have no states. Remedy: resume from another run.")
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if callback.state_key in states:
                 callback.load_state_dict(copy.deepcopy(states[callback.state_key]))
@@ -66,27 +75,30 @@ def step_on_trial(checkpoint: Mapping[str, Any], module: TranscriptionModule) ->
     scheduled = isinstance(configured, dict)
     optimizer = configured["optimizer"] if scheduled else configured
     trial.load_state_dict(checkpoint["state_dict"])
-    wanted = optimizer.defaults
     optimizer.load_state_dict(checkpoint["optimizer_states"][0])
-    if wanted.get("capturable"):  # a matter of GPUs; this is on the CPU
-        for group in optimizer.param_groups:
+    rate = configured["lr_scheduler"]["scheduler"] if scheduled else None
+    if rate is not None:
+        rate.load_state_dict(checkpoint["lr_schedulers"][0])
+    keep_settings(optimizer, rate)
+    for group in optimizer.param_groups:
+        if group.get("capturable"):  # a matter of GPUs; this is on the CPU
             group["capturable"] = False
     for parameter in trial.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step(lambda: torch.zeros(()))  # some optimizers ask for the loss
-    if scheduled:
-        rate = configured["lr_scheduler"]["scheduler"]
-        rate.load_state_dict(checkpoint["lr_schedulers"][0])
+    if rate is not None:
         rate.step()
     if not all(bool(tensor.isfinite().all()) for tensor in trial.state_dict().values()):
         raise InputError("weights that are, or would become, NaN or infinite. Remedy: train anew with a lower learning rate.")
 
 
-def _counts(loops: Any) -> bool:
-    """Whether Lightning's loops hold whole numbers and nothing else: it would find out when it adds to them."""
-    if isinstance(loops, Mapping):
-        return all(map(_counts, loops.values()))
-    return isinstance(loops, int)
+def _is_like(counts: Any, expected: Any) -> bool:
+    """Whether Lightning's loops count what they count today: it would find out when it adds to that, and takes what it does not know."""
+    if isinstance(expected, Mapping):
+        return (
+            isinstance(counts, Mapping) and counts.keys() == expected.keys() and all(_is_like(counts[key], expected[key]) for key in counts)
+        )
+    return type(counts) is type(expected) and 0 <= counts < MOST_STEPS
 
 
 def settings_in_words(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -93,7 +93,8 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     torch.manual_seed(settings.seed)
-    model = build_model(settings.model, features, settings.targets.outputs)
+    # A run that goes on has its weights: the model that it once started from need not be there any more.
+    model = build_model(settings.model | ({"init": None} if resume else {}), features, settings.targets.outputs)
     trainer_settings = settings.trainer
     module = TranscriptionModule(
         model,
@@ -263,7 +264,7 @@ def _callbacks(settings: TrainSettings, folder: Path, aligns: bool) -> list[Call
     if settings.health.policy != "ignore" and aligns:
         callbacks.append(HealthCheck(settings.health, folder / "alarms.jsonl"))
     if settings.optimizer.plateau_patience is not None:
-        callbacks.append(LowerRateOnPlateau(settings.optimizer.plateau_patience))
+        callbacks.append(LowerRateOnPlateau(settings.optimizer.plateau_patience, settings.optimizer.schedule.start))
     if settings.trainer.early_stopping_patience is not None:
         callbacks.append(LastingEarlyStopping(MONITORED_COST, patience=settings.trainer.early_stopping_patience, min_delta=1e-4))
     if settings.trainer.pictures_every_validations:

@@ -8,6 +8,12 @@ from softscribe.errors import InputError
 from softscribe.training.module import OptimizerSettings
 from softscribe.training.segments import TargetSettings
 
+LARGEST = 10**9
+"""Of any number of steps, minutes or processes: more is a slip of the finger, which libraries answer with errors of their own."""
+
+LARGEST_SEED = 2**63 - 1
+"""What torch takes."""
+
 AUDIT_POLICIES = ("ignore", "exclude")
 TIME_SHIFT_POLICIES = ("ignore", "compensate")
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
@@ -68,12 +74,12 @@ class TrainerSettings:
             "pictures_pieces": 1,
         }
         for name, least in at_least.items():
-            if getattr(self, name) < least:
-                raise InputError(f"trainer.{name}: {getattr(self, name)}. Remedy: at least {least}.")
+            if not least <= getattr(self, name) <= LARGEST:
+                raise InputError(f"trainer.{name}: {getattr(self, name)}. Remedy: at least {least}, and at most {LARGEST:g}.")
         for name in ("minutes", "early_stopping_patience", "gradient_clip_norm"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise InputError(f"trainer.{name}: {value}. Remedy: above 0, or null.")
+            if value is not None and not 0 < value <= LARGEST:  # written so that NaN is refused
+                raise InputError(f"trainer.{name}: {value}. Remedy: above 0 and at most {LARGEST:g}, or null for none.")
 
 
 @dataclass
@@ -197,7 +203,7 @@ class TrainSettings:
             raise InputError(f"audit: {self.audit!r}. Remedy: one of {', '.join(AUDIT_POLICIES)}.")
         if self.time_shift not in TIME_SHIFT_POLICIES:
             raise InputError(f"time_shift: {self.time_shift!r}. Remedy: one of {', '.join(TIME_SHIFT_POLICIES)}.")
-        if self.seed < 0:
-            raise InputError(f"seed: {self.seed}. Remedy: a whole number from 0.")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise InputError(f"seed: {self.seed}. Remedy: a whole number from 0 to {LARGEST_SEED}.")
         if self.loss.get("name") == "static" and self.targets.kind == "unique":
             raise InputError("loss=static needs one target per frame. Remedy: targets=stretched or targets=stretched_by_score.")
