@@ -126,6 +126,7 @@ def run(task: tuple[str, str, int], folder: Path, network: str) -> dict[str, Any
     pathology, recipe, seed = task
     place = folder / pathology / recipe.replace(" ", "_") / str(seed)
     words = words_of(pathology, recipe, seed, network)
+    _check_words(place, words)
     if not (place / "result.json").exists():
         settings = read_settings(TrainSettings, compose_config("train", words))
         with contextlib.redirect_stdout(io.StringIO()):
@@ -140,16 +141,24 @@ def run(task: tuple[str, str, int], folder: Path, network: str) -> dict[str, Any
             "pathology": pathology,
             "recipe": recipe,
             "seed": seed,
-            "words": words,
             "compensated_ms": compensated_ms,
             "measures": {name: value for name, value in measures.items() if isinstance(value, int | float)},
             "health": health,
         }
         (place / "result.json").write_text(json.dumps(result))
-    result = json.loads((place / "result.json").read_text())
-    if result["words"] != words:
-        raise InputError(f"{place}: was trained with {' '.join(result['words'])}, not {' '.join(words)}. Remedy: another folder.")
+    result: dict[str, Any] = json.loads((place / "result.json").read_text())
     return result
+
+
+def _check_words(place: Path, words: list[str]) -> None:
+    """Refuse a folder in which something else was trained, or begun; else write down there what is."""
+    path = place / "words.json"
+    if place.exists():
+        begun = json.loads(path.read_text()) if path.exists() else None
+        if begun != words:
+            raise InputError(f"{place}: was begun with {' '.join(begun or ['nothing that is written down'])}. Remedy: another folder.")
+    place.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(words))
 
 
 def trained(settings: TrainSettings, folder: Path) -> tuple[float, dict[str, Any]]:

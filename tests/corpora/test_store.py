@@ -150,6 +150,8 @@ def test_segments_beyond_the_audio_are_refused_by_name_before_anything_is_comput
     late = replace(recording.segments[-1], end_seconds=999.0)
     with pytest.raises(InputError, match=r"segment '001' ends at 999 s"):
         store.write(replace(recording, segments=(recording.segments[0], late)))
+    with pytest.raises(InputError, match=r"segment 'whole' ends at 999 s"):
+        store.write(replace(recording, whole=replace(late, name="whole")))
     assert not (store.directory / "song.npy").exists()
 
 
@@ -172,6 +174,7 @@ def test_recordings_refuse_what_contradicts_itself(recording):
         {"segments": ()},
         {"segments": (second, first)},
         {"segments": (first, replace(second, name=first.name))},
+        {"whole": first},
     ):
         with pytest.raises(InputError, match="Remedy"):
             replace(recording, **change)

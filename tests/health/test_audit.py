@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,9 @@ from softscribe.corpora.manifest import ManifestRow, write_manifest
 from softscribe.corpora.opening import open_store
 from softscribe.errors import InputError
 from softscribe.health import Verdict, audit
-from softscribe.health.audit import judge_pair
+from softscribe.health.audit import diagnose, judge_pair, thresholds_for
 from softscribe.health.pair_hypotheses import CUT, REPEAT, TRANSPOSED, TUNING, WRONG_SCORE, hypotheses
+from softscribe.health.pair_sound import Activations, heard_directions
 from softscribe.scores import Score
 from softscribe.sound import HcqtSettings
 
@@ -124,6 +126,56 @@ def test_what_the_segments_leave_out_shows_in_the_whole(store: FeatureStore) -> 
         verdicts = {(one.recording, one.segment): one.fault for one in audit([cut, *others], SETTINGS)}
         assert len(verdicts) == 2 + len(others)
         assert verdicts[first.recording.name, "whole"] == fault
+
+
+def test_of_wholes_with_each_other_s_scores_the_right_one_is_named(store: FeatureStore) -> None:
+    def cut(prepared: PreparedRecording, other: PreparedRecording) -> PreparedRecording:
+        recording, segment = prepared.recording, prepared.recording.segments[0]
+        first, score = replace(segment, end_seconds=segment.end_seconds / 3), other.recording.segments[0].score
+        return replace(prepared, recording=replace(recording, segments=(first,), whole=replace(segment, name="whole", score=score)))
+
+    first, second, *others = store.recordings()
+    verdicts = audit([cut(first, second), cut(second, first), *others], SETTINGS)
+    of_the_first = next(verdict for verdict in verdicts if (verdict.recording, verdict.segment) == (first.recording.name, "whole"))
+    assert of_the_first.fault == WRONG_SCORE
+    assert f"segment whole of {second.recording.score_path.name} fits better" in of_the_first.finding
+
+
+def test_a_cut_whole_is_told_what_a_row_with_seconds_does(store: FeatureStore) -> None:
+    """Such a row is one segment, which no coarse alignment cuts."""
+    first, *others = store.recordings()
+    segment = first.recording.segments[0]
+    whole = replace(segment, name="whole", end_seconds=0.7 * segment.end_seconds)
+    cut = replace(first, recording=replace(first.recording, segments=(replace(segment, end_seconds=3.0),), whole=whole))
+    verdict = next(each for each in audit([cut, *others], SETTINGS) if each.segment == "whole")
+    assert verdict.fault == CUT
+    assert "give a row for each stretch" in verdict.remedy
+
+
+def test_long_frames_make_no_wrong_score() -> None:
+    """A sound pair costs more where a frame holds several notes; a wrong one costs more by far."""
+    ways = hypotheses(60, 60, 3)
+    assert diagnose(np.full(len(ways), 0.45), ways, thresholds_for(60.0))[0] == WRONG_SCORE
+    assert diagnose(np.full(len(ways), 0.45), ways, thresholds_for(400.0))[0] == ""
+    assert diagnose(np.full(len(ways), 0.77), ways, thresholds_for(400.0))[0] == WRONG_SCORE
+
+
+def test_a_doubt_about_long_music_is_looked_at_in_short_frames(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *others = store.recordings()
+    asked: list[int] = []
+    heard = heard_directions
+
+    def noted(prepared: PreparedRecording, segment: Segment, settings: HcqtSettings, model: Activations | None, largest: int) -> np.ndarray:
+        asked.append(largest)
+        found = heard(prepared, segment, settings, model, largest)
+        return np.roll(found, 3, axis=2) if largest == 50 else found
+
+    module = sys.modules["softscribe.health.audit"]  # the package has a function of that name
+    for name, value in (("heard_directions", noted), ("LARGEST_FRAME_COUNT", 50), ("FINE_FRAME_COUNT", 3000)):
+        monkeypatch.setattr(module, name, value)
+    verdict = judged(first, others)
+    assert asked == [50, 3000]
+    assert not verdict.is_doubtful, "the second look counts"
 
 
 def test_other_recordings_of_the_same_score_are_no_strangers(store: FeatureStore) -> None:

@@ -63,6 +63,23 @@ def test_the_audit_itself_finds_what_is_left_out(settings: TrainSettings, run_fo
     assert json.loads((model / "card.json").read_text())["data"]["excluded_by_audit"] == ["melody1 0000: transposed"]
 
 
+def test_a_doubtful_whole_is_told_and_its_segments_stay(
+    settings: TrainSettings, run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its score is written three semitones too high, and a coarse alignment cut what fits."""
+    features = HcqtSettings.from_dict(settings.features)
+    recordings = FeatureStore(Path(settings.store), features).recordings()
+    segment = recordings[1].recording.segments[0]
+    whole = replace(segment, name="whole", score=segment.score.transposed(3))
+    recordings[1] = replace(recordings[1], recording=replace(recordings[1].recording, whole=whole))
+    kept, doubtful = exclusion.exclude_doubtful(recordings, features, run_folder)
+    assert kept == recordings
+    assert doubtful == []
+    printed = capsys.readouterr().out
+    assert "0 of 3 training segments are left out\n" in printed
+    assert "melody1 is doubtful as a whole, and its sound segments stay: transposed" in printed
+
+
 def test_exclusion_keeps_what_is_sound(settings: TrainSettings, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     features = HcqtSettings.from_dict(settings.features)
     recordings = FeatureStore(Path(settings.store), features).recordings()

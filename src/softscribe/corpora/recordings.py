@@ -109,8 +109,13 @@ class Recording:
         starts = [segment.start_seconds for segment in self.segments]
         if starts != sorted(starts):
             raise InputError(f"recording {self.name!r}: its segments are not in order of time. Remedy: sort them by start.")
-        if len({segment.name for segment in self.segments}) < len(self.segments):
+        if len({segment.name for segment in self.judged}) < len(self.judged):
             raise InputError(f"recording {self.name!r}: two of its segments have the same name. Remedy: number them.")
+
+    @property
+    def judged(self) -> tuple[Segment, ...]:
+        """The segments, and the whole that they were cut of, if they were."""
+        return self.segments if self.whole is None else (*self.segments, self.whole)
 
     @property
     def annotated_seconds(self) -> float:

@@ -135,7 +135,7 @@ class FeatureStore:
         frames, *form = prepared.features.shape
         if form != [self.settings.channels, self.settings.bins]:
             raise InputError(f"{prepared.features_path}: does not fit the settings of its folder. Remedy: run `softscribe prepare` again.")
-        if max(segment.end_seconds for segment in recording.segments) > frames / prepared.frames_per_second + SEGMENT_TOLERANCE_SECONDS:
+        if max(segment.end_seconds for segment in recording.judged) > frames / prepared.frames_per_second + SEGMENT_TOLERANCE_SECONDS:
             raise InputError(f"{prepared.features_path}: too short for {name}.npz beside it. Remedy: run `softscribe prepare` again.")
         return prepared
 
@@ -215,7 +215,7 @@ def _states_duration(sidecar: Any) -> bool:
 
 
 def _check_segments(recording: Recording, duration_seconds: float) -> None:
-    for segment in recording.segments:
+    for segment in recording.judged:
         if segment.end_seconds > duration_seconds + SEGMENT_TOLERANCE_SECONDS:
             raise InputError(
                 f"{recording.audio_path}: segment {segment.name!r} ends at {segment.end_seconds:g} s, but the recording is "
@@ -239,7 +239,7 @@ def _open_features(path: Path) -> np.memmap:
 
 
 def _write_annotation(recording: Recording, path: Path) -> None:
-    segments = [*recording.segments, *([] if recording.whole is None else [recording.whole])]
+    segments = recording.judged
     description = {
         "name": recording.name,
         "audio_path": str(recording.audio_path),

@@ -15,6 +15,9 @@ AUDIT_FRAMES_PER_SECOND = 10.0
 LARGEST_FRAME_COUNT = 500
 """Longer segments are averaged over more frames, so that an audit's time grows with the number of segments alone."""
 
+FINE_FRAME_COUNT = 1500
+"""Of those that are doubtful then, and looked at again: averages of a second and more blur what they show, and sound pairs cost more."""
+
 OVERTONE_SHARE = 0.2
 """How much of a written note's weight its third harmonic gets, 7 semitones above: what chroma of any sustained tone shows."""
 
@@ -26,7 +29,11 @@ Activations = Callable[[Float[np.ndarray, "frames channels bins"]], Float[np.nda
 
 
 def heard_directions(
-    prepared: PreparedRecording, segment: Segment, settings: HcqtSettings, activations_of: Activations | None = None
+    prepared: PreparedRecording,
+    segment: Segment,
+    settings: HcqtSettings,
+    activations_of: Activations | None = None,
+    largest_frame_count: int = LARGEST_FRAME_COUNT,
 ) -> Float32[np.ndarray, "offsets frames 12"]:
     """Return which pitch classes a segment of a recording shows, once for each tuning offset.
 
@@ -38,6 +45,7 @@ def heard_directions(
         segment: one of its segments.
         settings: of its features.
         activations_of: a model's predictions, in place of the energies.
+        largest_frame_count: of what is returned.
 
     Returns:
         Vectors of mean 0 and length at most 1: their products are correlations. Offset o, counted from the middle one, reads the recording
@@ -50,7 +58,7 @@ def heard_directions(
         raise InputError(f"features: harmonics {settings.harmonics}. Remedy: prepare with harmonic 1, which the audit reads.")
     first = round(segment.start_seconds * prepared.frames_per_second)
     count = max(1, round(segment.end_seconds * prepared.frames_per_second) - first)
-    pooled = max(round(prepared.frames_per_second / AUDIT_FRAMES_PER_SECOND), -(-count // LARGEST_FRAME_COUNT), 1)
+    pooled = max(round(prepared.frames_per_second / AUDIT_FRAMES_PER_SECOND), -(-count // largest_frame_count), 1)
     magnitudes = np.asarray(prepared.features[first : first + count])
     if not len(magnitudes) or not np.isfinite(magnitudes).all():
         raise InputError(f"{prepared.features_path}: no finite features in segment {segment.name}. Remedy: run `softscribe prepare` again.")
