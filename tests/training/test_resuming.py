@@ -36,6 +36,10 @@ def lose(key: str) -> Callable[[dict], None]:
     return lambda checkpoint: checkpoint.pop(key)
 
 
+def change_to(key: str, value: object) -> Callable[[dict], None]:
+    return lambda checkpoint: checkpoint.__setitem__(key, value)
+
+
 def widen(checkpoint: dict) -> None:
     checkpoint["state_dict"]["model.linear.bias"] = torch.zeros(72)
 
@@ -61,7 +65,7 @@ def lose_a_moment(checkpoint: dict) -> None:
 
 
 def confuse_the_rate(checkpoint: dict) -> None:
-    checkpoint["lr_schedulers"][0]["last_epoch"] = "text"
+    checkpoint["lr_schedulers"][0]["_step_count"] = "text"
 
 
 def spoil_a_moment(checkpoint: dict) -> None:
@@ -111,6 +115,7 @@ def lead_the_best_elsewhere(checkpoint: dict) -> None:
         (misplace_the_best, "its run cannot go on .AttributeError"),
         (lose("SegmentDataModule"), "its run cannot go on .KeyError: 'SegmentDataModule'"),
         (confuse_the_callbacks, "its callbacks have no states"),
+        (change_to("lr_schedulers", 1.0), "no states of an optimizer"),
         (list_the_callbacks, "its callbacks have no states"),
         (lead_the_best_elsewhere, "names '..' as a checkpoint"),
         (misdate, "its run cannot go on .InvalidVersion"),
@@ -214,6 +219,24 @@ def test_a_rate_that_a_plateau_lowered_stays_so_relative_to_the_one_that_a_confi
     assert rates[0] in [3.0 / 2**halvings for halvings in range(1, 7)]
 
 
+@pytest.mark.parametrize("patience", [1, None])
+def test_a_schedule_may_take_a_plateau_s_place_and_back(demanding: TrainSettings, tmp_path: Path, patience: int | None) -> None:
+    """The rate goes on as if it had always been the one that the config names now."""
+    constant = replace(demanding, optimizer=OptimizerSettings(learning_rate={"start": 0.5}, plateau_patience=1))
+    falling = replace(demanding, optimizer=OptimizerSettings(learning_rate={"start": 0.5, "end": 0.1, "shape": "linear"}))
+    before, after = (falling, constant) if patience else (constant, falling)
+    with stopped(Stop("exception", "batch", 13)), pytest.raises(ZeroDivisionError):
+        train(before, tmp_path / "run")
+    rates: list[float] = []
+    train(
+        after,
+        tmp_path / "run",
+        resume=True,
+        callbacks=[AtEachStep(lambda trainer: rates.append(trainer.optimizers[0].param_groups[0]["lr"]))],
+    )
+    assert rates[0] == pytest.approx(0.5 if patience else 0.5 - 0.4 * 6 / 12)
+
+
 def test_what_stopped_early_goes_on_with_more_patience(demanding: TrainSettings, tmp_path: Path) -> None:
     impatient = replace(
         demanding,
@@ -309,6 +332,7 @@ def test_optimizers_that_ask_for_more_than_a_gradient_can_go_on(
     module = TranscriptionModule(TinyModel(6, 12), create_loss(demanding.loss), optimizer, total_steps=12, validation_interval=3, seed=0)
     configured = module.configure_optimizers()
     checkpoint = {
+        "global_step": 0,
         "state_dict": module.state_dict(),
         "optimizer_states": [configured["optimizer"].state_dict()],
         "lr_schedulers": [configured["lr_scheduler"]["scheduler"].state_dict()],

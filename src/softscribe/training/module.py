@@ -82,8 +82,8 @@ def make_schedule(settings: Mapping[str, Any], name: str) -> Schedule:
         raise InputError(f"{name}: {error}. Remedy: start, end, shape, begin, until.") from error
 
 
-def keep_settings(optimizer: torch.optim.Optimizer, rate: Any | None) -> None:
-    """Let an optimizer, and what sets its learning rate, keep to what they were made with, whatever a checkpoint brought along.
+def keep_settings(optimizer: torch.optim.Optimizer, rate: Any | None, step: int) -> None:
+    """Let an optimizer, and what sets its learning rate, keep to what they were made with, whatever the checkpoint of a step brought along.
 
     The moments stay those of the checkpoint. Without a schedule the learning rate does, too: `LowerRateOnPlateau` knows it.
     """
@@ -91,9 +91,9 @@ def keep_settings(optimizer: torch.optim.Optimizer, rate: Any | None) -> None:
         group.update({name: value for name, value in optimizer.defaults.items() if name != "lr"})
         if rate is not None:
             group["initial_lr"] = optimizer.defaults["lr"]
-            group["lr"] = group["initial_lr"] * rate.lr_lambdas[0](rate.last_epoch)
+            group["lr"] = group["initial_lr"] * rate.lr_lambdas[0](step)
     if rate is not None:
-        rate.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        rate.last_epoch, rate.base_lrs = step, [group["initial_lr"] for group in optimizer.param_groups]
 
 
 def step_is_done(trainer: pl.Trainer, batch_idx: int) -> bool:
@@ -134,7 +134,7 @@ class TranscriptionModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         rates = self.trainer.lr_scheduler_configs
-        keep_settings(self.trainer.optimizers[0], rates[0].scheduler if rates else None)
+        keep_settings(self.trainer.optimizers[0], rates[0].scheduler if rates else None, self.global_step)
 
     def forward(self, batch: Batch) -> Tensor:
         return self.model(batch.features).float()

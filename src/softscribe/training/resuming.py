@@ -31,6 +31,8 @@ def check_resumable(checkpoint: Mapping[str, Any], trainer: pl.Trainer, module: 
     fit_loop: Any = loops.get("fit_loop") if isinstance(loops, Mapping) else None
     if not (_is_like(fit_loop, trainer.fit_loop.state_dict()) and _is_like(checkpoint["bad_steps"], 0)):
         raise InputError("its loops count no steps, so no run can go on from it. Remedy: resume from another run.")
+    if not all(isinstance(checkpoint[key], list) for key in ("optimizer_states", "lr_schedulers")):
+        raise InputError("it has no states of an optimizer and a learning rate. Remedy: resume from another run.")
     weights = (checkpoint["state_dict"], module.state_dict())
     shapes, expected = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in weights)
     if shapes != expected:
@@ -77,9 +79,9 @@ def step_on_trial(checkpoint: Mapping[str, Any], module: TranscriptionModule) ->
     trial.load_state_dict(checkpoint["state_dict"])
     optimizer.load_state_dict(checkpoint["optimizer_states"][0])
     rate = configured["lr_scheduler"]["scheduler"] if scheduled else None
-    if rate is not None:
+    if rate is not None and checkpoint["lr_schedulers"]:  # there is none of a run whose rate a plateau lowered
         rate.load_state_dict(checkpoint["lr_schedulers"][0])
-    keep_settings(optimizer, rate)
+    keep_settings(optimizer, rate, checkpoint["global_step"])
     for group in optimizer.param_groups:
         if group.get("capturable"):  # a matter of GPUs; this is on the CPU
             group["capturable"] = False
