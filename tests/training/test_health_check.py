@@ -87,6 +87,15 @@ def test_what_is_provoked_is_called_by_its_name_in_time(long_store: Path, tmp_pa
     assert sounded[alarm] < 40 if alarm else not sounded
 
 
+def test_a_run_says_which_alarms_no_observation_could_judge(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    limits = (Limit("collapse", "largest_target_share", highest=1.0), Limit("blur", "unheard_of", highest=1.0))
+    monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor(limits))
+    train(watched(settings, "warn"), tmp_path / "run")
+    assert "health: blur never judged, for" in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("always_alarmed")
 def test_an_alarm_may_end_the_run(settings: TrainSettings, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"step 2: collapse: .*Remedy.*set health.policy to warn in this one's config.yaml and resume it"):

@@ -1,7 +1,10 @@
 """Whether a run can go on from a checkpoint is known, and told in words, before it does."""
 
+import copy
+import math
+import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -338,3 +341,50 @@ def test_optimizers_that_ask_for_more_than_a_gradient_can_go_on(
         "lr_schedulers": [configured["lr_scheduler"]["scheduler"].state_dict()],
     }
     step_on_trial(checkpoint, module)
+
+
+STRANGE = (None, "text", "..", "1.5.0", b"text", -1, 0, 10**30, 2**62, 1.5, math.nan, math.inf, True, {}, [], (1, 2), torch.zeros(3))
+
+
+def places(tree: object, path: tuple = ()) -> Iterator[tuple]:
+    """All paths into a checkpoint."""
+    if path:
+        yield path
+    if isinstance(tree, dict | list | tuple):
+        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from places(value, (*path, key))
+
+
+@pytest.mark.soak
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("plateau", [False, True])
+def test_one_strange_value_in_a_checkpoint_is_refused_or_does_no_harm(demanding: TrainSettings, tmp_path: Path, plateau: bool) -> None:
+    """Each run that is not refused goes on to its end."""
+    settings = demanding
+    if plateau:
+        rate, trainer = OptimizerSettings(plateau_patience=1), replace(demanding.trainer, early_stopping_patience=3)
+        settings = replace(demanding, optimizer=rate, trainer=trainer)
+    with stopped(Stop("exception", "batch", 13)), pytest.raises(ZeroDivisionError):
+        train(settings, tmp_path / "run")
+    good = read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)
+    rng, refused = random.Random(int(plateau)), []
+    for number in range(150):
+        changed, path, value = copy.deepcopy(good), rng.choice(list(places(good))), rng.choice(STRANGE)
+        tree = changed
+        for key in path[:-1]:
+            tree = tree[key]
+        if isinstance(tree, tuple):
+            continue
+        tree[path[-1]] = value
+        folder = tmp_path / str(number)
+        shutil.copytree(tmp_path / "run", folder)
+        AtomicCheckpointIO().save_checkpoint(changed, folder / "checkpoints" / LAST)
+        try:
+            train(settings, folder, resume=True)
+        except InputError as error:
+            refused.append(str(error))
+        except Exception as error:
+            raise AssertionError(f"{path}: {value!r}") from error
+        shutil.rmtree(folder)
+    assert 30 < len(refused) < 120
+    assert all("Remedy" in text for text in refused)
