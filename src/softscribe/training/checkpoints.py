@@ -130,15 +130,25 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        def here(path: str) -> str:
-            if path and Path(path).name != BEST:  # Lightning removes what it takes for an older one
-                raise InputError(f"it names {path!r} as a checkpoint of its run. Remedy: resume from another run.")
-            return str(Path(str(self.dirpath)) / BEST) if path else path
+        best = state_dict["best_k_models"]
+        # A name is asked for since Lightning removes what it takes for an older one; a number since it misses it only when it saves next.
+        if not isinstance(best, dict) or len(best) > 1 or not all(map(_is_best, best, best.values())):
+            raise InputError(f"it names {best!r} as the best checkpoint of its run. Remedy: resume from another run.")
+        path = str(Path(str(self.dirpath)) / BEST) if best else ""
+        cost = next((cost.reshape(()) for cost in best.values()), None)
+        known = {
+            "best_model_score": cost,
+            "best_model_path": path,
+            "kth_best_model_path": path,
+            "last_model_path": "",
+            "dirpath": self.dirpath,
+        }
+        known |= {"best_k_models": {path: cost}, "kth_value": cost} if best else {"best_k_models": {}, "kth_value": self.kth_value}
+        super().load_state_dict(known)
 
-        # Names and numbers are asked for here, since Lightning misses them only when it saves next.
-        paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
-        best = {here(path): cost.reshape(()) for path, cost in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+def _is_best(path: Any, cost: Any) -> bool:
+    return isinstance(path, str) and Path(path).name == BEST and isinstance(cost, torch.Tensor) and cost.numel() == 1 and not cost.isnan()
 
 
 class LastCheckpoint(Checkpoint):
