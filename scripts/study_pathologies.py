@@ -22,6 +22,7 @@ from scipy.stats import beta, spearmanr
 from softscribe.cli.settings import compose_config, read_settings
 from softscribe.corpora.parallel import map_in_processes
 from softscribe.errors import InputError
+from softscribe.files import replacing
 from softscribe.health import HealthMonitor
 from softscribe.models import load_model
 from softscribe.report import read_curves
@@ -153,12 +154,12 @@ def run(task: tuple[str, str, int], folder: Path, network: str) -> dict[str, Any
 def _check_words(place: Path, words: list[str]) -> None:
     """Refuse a folder in which something else was trained, or begun; else write down there what is."""
     path = place / "words.json"
-    if place.exists():
+    if any((place / name).exists() for name in ("run", "result.json")):
         begun = json.loads(path.read_text()) if path.exists() else None
         if begun != words:
             raise InputError(f"{place}: was begun with {' '.join(begun or ['nothing that is written down'])}. Remedy: another folder.")
-    place.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(words))
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(words))
 
 
 def trained(settings: TrainSettings, folder: Path) -> tuple[float, dict[str, Any]]:

@@ -120,6 +120,7 @@ def test_prepare_and_train_meet_in_the_same_store() -> None:
         (["train", f"trainer.steps={10**30}"], "trainer.steps"),
         (["train", "optimizer.learning_rate.start=1e38"], "optimizer.learning_rate"),
         (["train", "+optimizer.arguments.weight_decay=.inf"], "optimizer.arguments.weight_decay"),
+        (["train", "+optimizer.arguments.betas=[nan,.9]"], "optimizer.arguments.betas"),
         (["train", "runs=a_file"], "a_file"),
         (["train", "store=a_file"], "softscribe prepare"),
         (["prepare", "corpus.directory=a_file"], "a_file"),
@@ -152,13 +153,32 @@ def test_output_that_is_no_longer_read_ends_a_command_in_words(tmp_path: Path) -
     """As of `softscribe train | head -1`."""
     endless = "cli._audit = lambda _: [print('step') for _ in range(10**5)] and 0"
     script = f"from softscribe import cli; {endless}; raise SystemExit(cli.main(['audit']))"
-    command = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert command.stdout is not None
-    assert command.stderr is not None
-    assert command.stdout.readline() == "step\n"
-    command.stdout.close()
-    assert command.stderr.read() == "softscribe audit: ended, for what it prints is no longer read.\n"
-    assert command.wait() == 128 + signal.SIGPIPE
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, **pipes) as command:  # type: ignore[call-overload]
+        assert command.stdout.readline() == "step\n"
+        command.stdout.close()
+        assert command.stderr.read() == "softscribe audit: ended, for what it prints is no longer read.\n"
+        assert command.wait() == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("words", ["audit x", "--help"])
+def test_output_and_errors_that_are_no_longer_read_end_a_command(words: str) -> None:
+    script = f"from softscribe import cli; cli._audit = lambda _: print('step'); raise SystemExit(cli.main({words.split()}))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = subprocess.run([sys.executable, "-c", script], stdout=writer, stderr=writer, check=False)
+    os.close(writer)
+    assert command.returncode == 128 + signal.SIGPIPE
+
+
+def test_links_in_a_run_are_refused_wherever_it_is_written_to(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ("model/card.json", "config.yaml"):
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).write_text("{}")
+    (tmp_path / "run" / "evaluation").symlink_to(tmp_path)
+    for words in (["evaluate", f"run={tmp_path / 'run'}"], ["audit", str(tmp_path / "run")], ["train", f"resume={tmp_path / 'run'}"]):
+        assert main(words) == 1
+        assert "run/evaluation: a link to a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [LAST, Path("model/card.json"), Path("seeds.json"), Path("seed-3") / LAST, Path("seed-3/model/card.json")])

@@ -65,6 +65,7 @@ def test_a_folder_inside_that_is_a_link_is_refused(tmp_path: Path) -> None:
     """What a run writes would lie there; a link to a file is replaced when it is written."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match=r"run/checkpoints: a link to a folder.*Remedy"), kept_to_itself(tmp_path / "run"):
+    (tmp_path / "run" / "plots").mkdir()
+    (tmp_path / "run" / "plots" / "step-000100").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"run/plots/step-000100: a link to a folder.*Remedy"), kept_to_itself(tmp_path / "run"):
         pass

@@ -18,7 +18,7 @@ from softscribe.errors import InputError
 
 MAXIMUM_JSON_BYTES = 10_000_000
 MAXIMUM_ARRAYS_BYTES = 1_000_000_000
-HALF_WRITTEN = re.compile(r"\..+\.(\d{1,10})\.partial(?:\.\w+)?")
+HALF_WRITTEN = re.compile(r"\..+\.([1-9]\d{0,9})\.partial(?:\.[^/]+)?")
 """The names of what `replacing` writes before it renames it, with the number of the process."""
 
 ARRAY_HEADER = re.compile(rb"\{'descr': '[<>|=][a-zA-Z]\d*', 'fortran_order': (?:True|False), 'shape': \([\d, ]*\), \} *\n")
@@ -70,13 +70,9 @@ def kept_to_itself(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for entry in folder.iterdir():
-            if entry.is_symlink() and entry.is_dir():  # a link to a file is replaced, one to a folder would be written through
-                raise InputError(
-                    f"{entry}: a link to a folder, so what belongs here would be written there. Remedy: a copy of that folder."
-                )
+        refuse_links(folder)
         # A lock that somebody else made may be a link, or a pipe that nobody reads.
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error}). Remedy: choose another folder.") from error
     with os.fdopen(lock, "rb+", buffering=0):
@@ -93,6 +89,13 @@ def kept_to_itself(folder: Path) -> Iterator[None]:
                     with suppress(OSError):  # if it cannot be removed, what follows cannot write, and says so
                         half.unlink()
         yield
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise InputError if something in a folder is a link to a folder, which would be written through; one to a file is replaced."""
+    for entry in folder.rglob("*"):
+        if entry.is_symlink() and entry.is_dir():
+            raise InputError(f"{entry}: a link to a folder, so what belongs here would be written there. Remedy: a copy of that folder.")
 
 
 def _is_being_written(process: int) -> bool:

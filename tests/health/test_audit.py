@@ -21,7 +21,7 @@ from softscribe.errors import InputError
 from softscribe.health import Verdict, audit
 from softscribe.health.audit import diagnose, judge_pair, thresholds_for
 from softscribe.health.pair_hypotheses import CUT, REPEAT, TRANSPOSED, TUNING, WRONG_SCORE, hypotheses
-from softscribe.health.pair_sound import Activations, heard_directions
+from softscribe.health.pair_sound import FINE_FRAME_COUNT, LARGEST_FRAME_COUNT, Activations, heard_directions
 from softscribe.scores import Score
 from softscribe.sound import HcqtSettings
 
@@ -158,6 +158,8 @@ def test_long_frames_make_no_wrong_score() -> None:
     assert diagnose(np.full(len(ways), 0.45), ways, thresholds_for(60.0))[0] == WRONG_SCORE
     assert diagnose(np.full(len(ways), 0.45), ways, thresholds_for(400.0))[0] == ""
     assert diagnose(np.full(len(ways), 0.77), ways, thresholds_for(400.0))[0] == WRONG_SCORE
+    repeated = np.array([0.5 if way.fault == REPEAT else 0.7 for way in ways])
+    assert [diagnose(repeated, ways, thresholds_for(seconds))[0] for seconds in (199.0, 201.0)] == [WRONG_SCORE, REPEAT]
 
 
 def test_a_doubt_about_long_music_is_looked_at_in_short_frames(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +178,11 @@ def test_a_doubt_about_long_music_is_looked_at_in_short_frames(store: FeatureSto
     verdict = judged(first, others)
     assert asked == [50, 3000]
     assert not verdict.is_doubtful, "the second look counts"
+    asked.clear()
+    monkeypatch.setattr(module, "LARGEST_FRAME_COUNT", 5000)
+    assert judged(first, others, score=first.recording.segments[0].score.transposed(3)).is_doubtful
+    assert asked == [5000], "short music has short frames"
+    assert FINE_FRAME_COUNT >= 3 * LARGEST_FRAME_COUNT
 
 
 def test_other_recordings_of_the_same_score_are_no_strangers(store: FeatureStore) -> None:

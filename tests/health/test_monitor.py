@@ -63,6 +63,14 @@ def test_an_alarm_that_could_not_have_sounded_was_never_judged(numbers: list[flo
     assert monitor.never_judged() == never
 
 
+def test_what_is_forgotten_has_to_be_asked_for_anew() -> None:
+    monitor = HealthMonitor(LIMIT)
+    monitor.observe({"spread": 1.0}, progress=0.5)
+    monitor.forget()
+    monitor.observe({"spread": 1.0}, progress=0.6)
+    assert monitor.never_judged() == ["blur"]
+
+
 @pytest.mark.parametrize("change", [{"broken": {"blur": "2"}}, {"asked": []}, {"healthy": 1}, {"judged": [0]}, {"judged": "blur"}])
 def test_a_state_that_is_none_is_refused(change: dict) -> None:
     monitor = HealthMonitor()

@@ -192,11 +192,13 @@ def test_without_alarms_the_verdict_tells_watched_from_unwatched(run: Path) -> N
     (run / "metrics.csv").write_text(f"step,{header}\n29,0.1,1,0.1,0\n59,0.1,1,0.1,0\n")
     assert "Alarms none in 2 observations, 60 steps" in Parsed(write_run_report(run)).text
     (run / "metrics.csv").write_text(f"step,{header}\n29,0.1,nan,0.1,nan\n59,0.1,nan,0.1,nan\n")
-    blind = "Alarms none in 2 observations, of which none could judge diagonalization, shift"
+    blind = "Alarms none in 2 observations, in which diagonalization, shift could not sound"
     assert blind in Parsed(write_run_report(run)).text, "silence says nothing there"
     (run / "metrics.csv").write_text(f"step,{header}\n4,0.1,1,0.1,0\n59,0.1,1,0.1,0\n")
-    late = "Alarms none in 2 observations, of which none could judge blur, collapse, diagonalization, shift"
+    late = "Alarms none in 2 observations, in which blur, collapse, diagonalization, shift could not sound"
     assert late in Parsed(write_run_report(run)).text, "asked for once"
+    (run / "metrics.csv").write_text(f"step,{header}\n4,0.1,1,0.1,0\n9,0.1,1,0.1,0\n")
+    assert late in Parsed(write_run_report(run)).text, "of a run that ended before it was asked for"
     (run / "metrics.csv").write_text("step,health/target_gini\n59,0.9\n")
     assert "Alarms none Too few observations for one: 1." in Parsed(write_run_report(run)).text
     (run / "metrics.csv").write_text("step,train/loss\n59,1.0\n")

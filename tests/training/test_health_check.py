@@ -93,7 +93,7 @@ def test_a_run_says_which_alarms_no_observation_could_judge(
     limits = (Limit("collapse", "largest_target_share", highest=1.0), Limit("blur", "unheard_of", highest=1.0))
     monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor(limits))
     train(watched(settings, "warn"), tmp_path / "run")
-    assert "health: blur never judged, for" in capsys.readouterr().out
+    assert "health: blur could not sound, for" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("always_alarmed")

@@ -200,3 +200,16 @@ def test_weights_and_not_files_are_blamed_for_a_validation_without_numbers(few_s
     settings = replace(few_steps, trainer=replace(few_steps.trainer, validation_interval_steps=2))
     with pytest.raises(InputError, match=r"step 2: weights that are NaN or infinite"):
         train(settings, tmp_path / "run", callbacks=[Explode()])
+
+
+def test_a_model_that_is_not_finite_to_begin_with_is_named(
+    few_steps: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Masked(TinyModel):
+        def __init__(self, in_channels: int, outputs: int) -> None:
+            super().__init__(in_channels, outputs)
+            self.register_buffer("mask", torch.full((2,), -torch.inf))
+
+    monkeypatch.setitem(MODELS, "masked", Masked)
+    with pytest.raises(InputError, match=r"model: model\.mask not finite before training\. Remedy"):
+        train(replace(few_steps, model={"name": "masked"}), tmp_path / "run")

@@ -4,9 +4,10 @@ import copy
 import math
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from interrupted_runs import Stop, TinyModel, stopped
+from interrupted_runs import Stop, TinyModel, differences, stopped, train_with_stops
 from softscribe.errors import InputError
 from softscribe.training import TrainSettings, train
 from softscribe.training.checkpoints import BEST, LAST, AtomicCheckpointIO, read_checkpoint
@@ -41,6 +42,26 @@ def lose(key: str) -> Callable[[dict], None]:
 
 def change_to(key: str, value: object) -> Callable[[dict], None]:
     return lambda checkpoint: checkpoint.__setitem__(key, value)
+
+
+def price_the_best(cost: complex) -> Callable[[dict], None]:
+    def change(checkpoint: dict) -> None:
+        state = next(state for state in checkpoint["callbacks"].values() if "best_k_models" in state)
+        state["best_k_models"] = {path: torch.tensor(cost) for path in state["best_k_models"]}
+
+    return change
+
+
+def forget_all_of_the_best(checkpoint: dict) -> None:
+    checkpoint["callbacks"] = {key: state for key, state in checkpoint["callbacks"].items() if "best_k_models" not in state}
+
+
+def remember_another_model(checkpoint: dict) -> None:
+    checkpoint["callbacks"]["HealthCheck"]["healthy_weights"]["linear.bias"] = torch.zeros(72)
+
+
+def act_in_the_future(checkpoint: dict) -> None:
+    checkpoint["callbacks"]["HealthCheck"]["actions"] = [120]
 
 
 def widen(checkpoint: dict) -> None:
@@ -118,6 +139,14 @@ def lead_the_best_elsewhere(checkpoint: dict) -> None:
         (misplace_the_best, "names {'best.ckpt': None} as the best"),
         (lose("SegmentDataModule"), "its run cannot go on .KeyError: 'SegmentDataModule'"),
         (confuse_the_callbacks, "its callbacks have no states"),
+        (change_to("bad_steps", -1), "loops count no steps"),
+        (change_to("global_step", 2), "of step 2, and its loops of 12"),
+        (price_the_best(math.nan), "as the best checkpoint"),
+        (price_the_best(-math.inf), "as the best checkpoint"),
+        (price_the_best(1j), "as the best checkpoint"),
+        (forget_all_of_the_best, "does not say which checkpoint was the best"),
+        (remember_another_model, "weights to go back to are not of this model"),
+        (act_in_the_future, "health: acted at .120."),
         (change_to("lr_schedulers", 1.0), "no states of an optimizer"),
         (list_the_callbacks, "its callbacks have no states"),
         (lead_the_best_elsewhere, "names {'..': tensor.1.*. as the best checkpoint"),
@@ -199,9 +228,7 @@ def test_the_optimizer_that_a_config_names_now_is_the_one_that_goes_on(demanding
     assert {(group["lr"], group["weight_decay"]) for group in groups} == {(0.5, 0.25)}
 
 
-def test_a_rate_that_a_plateau_lowered_stays_so_relative_to_the_one_that_a_config_names_now(
-    demanding: TrainSettings, tmp_path: Path
-) -> None:
+def test_a_rate_that_a_plateau_lowered_stays_so_until_the_config_names_another(demanding: TrainSettings, tmp_path: Path) -> None:
     rising = replace(
         demanding,
         optimizer=OptimizerSettings(learning_rate={"start": 1.0}, plateau_patience=1),  # so high that the cost rises
@@ -210,16 +237,55 @@ def test_a_rate_that_a_plateau_lowered_stays_so_relative_to_the_one_that_a_confi
     )
     with stopped(Stop("exception", "batch", 13)), pytest.raises(ZeroDivisionError):
         train(rising, tmp_path / "run")
-    rates: list[float] = []
-    other = replace(rising, optimizer=replace(rising.optimizer, learning_rate={"start": 3.0}, plateau_patience=50))
-    train(
-        other,
-        tmp_path / "run",
-        resume=True,
-        callbacks=[AtEachStep(lambda trainer: rates.append(trainer.optimizers[0].param_groups[0]["lr"]))],
+    for name, start in (("same", 1.0), ("other", 3.0)):
+        shutil.copytree(tmp_path / "run", tmp_path / name)
+        settings = replace(rising, seed=1, optimizer=replace(rising.optimizer, learning_rate={"start": start}))
+        rates: list[float] = []
+        each_step = AtEachStep(lambda trainer, rates=rates: rates.append(trainer.optimizers[0].param_groups[0]["lr"]))
+        train(settings, tmp_path / name, resume=True, callbacks=[each_step])
+        assert (rates[0] == start) == (name == "other"), rates
+
+
+def test_a_plateau_raises_no_rate_that_is_low_already(demanding: TrainSettings, tmp_path: Path) -> None:
+    low = replace(
+        demanding,
+        optimizer=OptimizerSettings(learning_rate={"start": 1e-8}, plateau_patience=1),
+        trainer=replace(demanding.trainer, validation_interval_steps=1),
     )
-    assert len(set(rates)) == 1, "more patience"
-    assert rates[0] in [3.0 / 2**halvings for halvings in range(1, 7)]
+    rates: list[float] = []
+    train(low, tmp_path / "run", callbacks=[AtEachStep(lambda trainer: rates.append(trainer.optimizers[0].param_groups[0]["lr"]))])
+    assert set(rates) == {1e-8}
+
+
+class Grouped(torch.optim.AdamW):
+    """An optimizer of somebody's own: another rate and no decay for biases, and a count that it keeps in its groups."""
+
+    def __init__(self, parameters: Iterable, lr: float, weight_decay: float = 0.1) -> None:
+        weights, biases = ([each for each in parameters if (each.ndim > 1) == wide] for wide in (True, False))
+        weights, biases = weights or biases, biases
+        super().__init__([{"params": weights}, {"params": biases, "lr": 10 * lr, "weight_decay": 0.0}], lr=lr, weight_decay=weight_decay)
+        self.defaults["count"] = 0
+        for group in self.param_groups:
+            group["count"] = 0
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            group["count"] += 1
+        return super().step(closure)
+
+
+def test_an_optimizer_of_ones_own_keeps_its_groups(demanding: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OPTIMIZERS, "grouped", Grouped)
+    settings = replace(demanding, optimizer=OptimizerSettings("grouped", learning_rate={"start": 1e-3}))
+    train(settings, tmp_path / "whole")
+    train_with_stops(settings, tmp_path / "run", [Stop("exception", "batch", 13)])
+    assert not differences(tmp_path / "whole", tmp_path / "run")
+    changed = replace(
+        settings, trainer=replace(settings.trainer, steps=14), optimizer=replace(settings.optimizer, arguments={"weight_decay": 0.5})
+    )
+    train(changed, tmp_path / "run", resume=True)
+    groups = read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["optimizer_states"][0]["param_groups"]
+    assert [(group["lr"], group["weight_decay"], group["count"]) for group in groups] == [(1e-3, 0.5, 14), (1e-2, 0.0, 14)]
 
 
 @pytest.mark.parametrize("patience", [1, None])
@@ -237,7 +303,7 @@ def test_a_schedule_may_take_a_plateau_s_place_and_back(demanding: TrainSettings
         resume=True,
         callbacks=[AtEachStep(lambda trainer: rates.append(trainer.optimizers[0].param_groups[0]["lr"]))],
     )
-    assert rates[0] == pytest.approx(0.5 if patience else 0.5 - 0.4 * 6 / 12)
+    assert rates == pytest.approx([0.5 if patience else 0.5 - 0.4 * step / 12 for step in range(6, 12)])
 
 
 def test_what_stopped_early_goes_on_with_more_patience(demanding: TrainSettings, tmp_path: Path) -> None:
@@ -253,16 +319,19 @@ def test_what_stopped_early_goes_on_with_more_patience(demanding: TrainSettings,
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == 30
 
 
-@pytest.mark.parametrize("state", [{"wait_count": "1"}, {"wait_count": -1}, {"best_score": []}, {"best_score": torch.zeros(2)}])
+@pytest.mark.parametrize(
+    "state",
+    [{"wait_count": "1"}, {"wait_count": -1}, {"best_score": []}, {"best_score": torch.zeros(2)}, {"best_score": torch.tensor(-math.inf)}],
+)
 def test_patience_that_a_checkpoint_counts_wrongly_is_named(state: dict) -> None:
     stopping = LastingEarlyStopping("cost", patience=3)
     with pytest.raises(InputError, match=r"early stopping.*Remedy"):
         stopping.load_state_dict({**stopping.state_dict(), **state})
 
 
-@pytest.mark.parametrize("state", [{"waited": "1"}, {"halvings": 10**30}, {"lowest": float("nan")}, {"lowest": []}])
+@pytest.mark.parametrize("state", [{"waited": "1"}, {"waited": -1}, {"lowest": math.nan}, {"lowest": -math.inf}, {"lowest": []}])
 def test_a_plateau_that_a_checkpoint_counts_wrongly_is_named(state: dict) -> None:
-    plateau = LowerRateOnPlateau(3, learning_rate=1.0)
+    plateau = LowerRateOnPlateau(3)
     with pytest.raises(InputError, match=r"plateau.*Remedy"):
         plateau.load_state_dict({**plateau.state_dict(), **state})
 
@@ -288,7 +357,7 @@ def nested(levels: int) -> dict:
 def test_settings_of_other_kinds_in_a_checkpoint_say_nothing(demanding: TrainSettings, uninterrupted: Path, settings: object) -> None:
     checkpoint = read_checkpoint(uninterrupted / "checkpoints" / LAST)
     checkpoint["callbacks"]["LastCheckpoint"]["settings"] = settings
-    assert settings_since(checkpoint, settings_in_words(asdict(demanding))) == []
+    assert settings_since(checkpoint, settings_in_words(asdict(demanding))) == {}
 
 
 def test_what_a_checkpoint_says_is_shown_without_being_obeyed(

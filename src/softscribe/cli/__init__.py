@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from softscribe.cli.runs import LAST, SEEDS_NAME, begin_seeds, new_folder, parse_seeds, refuse_what_is_there, run_one, run_seeds
 from softscribe.cli.settings import CONFIG_NAME, MODEL_CARD, compose_config, find_model, newest_run, read_run, read_settings
 from softscribe.errors import InputError
+from softscribe.files import refuse_links
 
 USAGE = """usage: softscribe COMMAND ...
 
@@ -35,18 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` name; return the exit status: 0, 1 for unusable input, 2 for a wrong call, 128 + n for signal n."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands = {"prepare": _prepare, "train": _train, "evaluate": _evaluate, "transcribe": _transcribe, "audit": _audit}
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE)
-        return 0 if words else 2
-    if words[0] not in commands:
+    asks_for_help = not words or words[0] in ("-h", "--help", "help")
+    if not asks_for_help and words[0] not in commands:
         print(f"softscribe: {words[0]!r} is no command.\n{USAGE}", file=sys.stderr)
         return 2
-    if words[0] not in ("transcribe", "audit") and {"-h", "--help"} & set(words):
-        print(USAGE)
-        return 0
     try:
+        if asks_for_help or (words[0] not in ("transcribe", "audit") and {"-h", "--help"} & set(words)):
+            print(USAGE, flush=True)
+            return 0 if words else 2
         status = commands[words[0]](words[1:])
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
         return status
     except InputError as error:
         print(f"softscribe {words[0]}: {error}", file=sys.stderr)
@@ -56,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more when it ends
-        print(f"softscribe {words[0]}: ended, for what it prints is no longer read.", file=sys.stderr)
+        with suppress(OSError):  # which may go the same way
+            print(f"softscribe {' '.join(words[:1])}: ended, for what it prints is no longer read.", file=sys.stderr)
         return 128 + signal.SIGPIPE
     except OSError as error:
         print(f"softscribe {words[0]}: {error}. Remedy: check the path, its permissions and the free disk space.", file=sys.stderr)
@@ -126,6 +128,7 @@ def _evaluate(words: list[str]) -> int:
 
     settings = read_settings(EvaluateSettings, compose_config("evaluate", words))
     folder = newest_run(Path(settings.run), MODEL_CARD)
+    refuse_links(folder)
     result = evaluate(read_run(folder), folder, split=settings.split, threshold=settings.threshold)
     if (folder.parent / SEEDS_NAME).is_file():
         write_seeds_report(folder.parent)
@@ -158,7 +161,7 @@ def _transcribe(words: list[str]) -> int:
     kinds = [kind for kind in ("midi", "csv", "npz", "plot") if getattr(options, kind)] or ["midi", "csv", "npz", "plot"]
     suffixes = {"midi": ".mid", "csv": ".csv", "npz": ".npz", "plot": ".png"}
     paths = {kind: options.output / (options.audio.stem + suffixes[kind]) for kind in kinds}
-    if there := [str(path) for path in paths.values() if path.exists()]:  # a score may well be named like its recording
+    if there := [str(path) for path in paths.values() if os.path.lexists(path)]:  # a score may well be named like its recording
         raise InputError(f"{', '.join(there)}: there already. Remedy: -o with another folder, or move the old away.")
     transcriber = Transcriber.load(find_model(options.model))
     magnitudes = transcriber.magnitudes_of(options.audio)
@@ -190,6 +193,7 @@ def _audit(words: list[str]) -> int:
     is_run = (folder / CONFIG_NAME).is_file() or any(folder.glob(f"**/{MODEL_CARD}"))
     if is_run:
         run = newest_run(folder, MODEL_CARD)
+        refuse_links(run)
         settings = read_run(run)
         store = FeatureStore(Path(settings.store), HcqtSettings.from_dict(settings.features))
         (model, card), judged_by, output = load_model(run / "model"), str(run / "model"), run

@@ -42,7 +42,7 @@ scripts/calibrate_audit.py on other performances and pieces than docs/audit.md t
 
 LONG_SECONDS = 200.0
 LONG_WRONG_SCORE = 0.6
-"""The threshold of `WRONG_SCORE` for segments beyond `LONG_SECONDS`, whose frames are long: sound ones cost up to .45 there, others .77 and
+"""The threshold of `WRONG_SCORE` for segments beyond `LONG_SECONDS`, whose frames are long: sound ones cost up to .48 there, others .77 and
 more (docs/audit.md)."""
 
 BACKGROUND_SCORES = 8
@@ -216,7 +216,11 @@ def _wholes(pairs: Sequence[Pair]) -> list[Pair]:
 
 def _wrong_score(heard: Float32[np.ndarray, "offsets frames 12"], own_cost: float, pairs: Sequence[Pair]) -> tuple[str, str]:
     middle = heard[len(heard) // 2]
-    costs = normalised_path_costs([1 - middle @ written_directions(other.score, len(middle)).T for _, other in pairs])
+    scores = [other.score for _, other in pairs]
+    chunks = [scores[first : first + BACKGROUND_SCORES] for first in range(0, len(scores), BACKGROUND_SCORES)]  # not all matrices at once
+    costs = np.concatenate(
+        [normalised_path_costs([1 - middle @ written_directions(each, len(middle)).T for each in chunk]) for chunk in chunks]
+    )
     best = int(costs.argmin())
     owner, other = pairs[best]
     if costs[best] > own_cost / 2:

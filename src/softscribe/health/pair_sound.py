@@ -13,7 +13,7 @@ from softscribe.sound import HcqtSettings, compress
 
 AUDIT_FRAMES_PER_SECOND = 10.0
 LARGEST_FRAME_COUNT = 500
-"""Longer segments are averaged over more frames, so that an audit's time grows with the number of segments alone."""
+"""Longer segments are averaged over more frames, so that an audit's time grows with their number, and not with their length."""
 
 FINE_FRAME_COUNT = 1500
 """Of those that are doubtful then, and looked at again: averages of a second and more blur what they show, and sound pairs cost more."""

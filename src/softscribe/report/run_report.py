@@ -165,7 +165,7 @@ def _alarm_count(run: RunFiles) -> Headline:
             "Alarms", "none", f"Too few observations for one: {observations}. Remedy: a lower health.interval_steps.", "unknown"
         )
     if never := _never_judged(run):
-        return Headline("Alarms", "none", f"in {observations:,} observations, of which none could judge {', '.join(never)}", "unknown")
+        return Headline("Alarms", "none", f"in {observations:,} observations, in which {', '.join(never)} could not sound", "unknown")
     return Headline("Alarms", "none", f"in {observations:,} observations, {run.steps_done:,} steps", "good")
 
 

@@ -65,7 +65,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.write_bytes(buffer.getbuffer())
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        Path(path).unlink()  # Lightning's own removes a whole folder, if that is what a path names
+        Path(path).unlink(missing_ok=True)  # Lightning's own removes a whole folder, if that is what a path names
 
     def load_checkpoint(self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(Path(path))
@@ -148,7 +148,8 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 def _is_best(path: Any, cost: Any) -> bool:
-    return isinstance(path, str) and Path(path).name == BEST and isinstance(cost, torch.Tensor) and cost.numel() == 1 and not cost.isnan()
+    named = isinstance(path, str) and Path(path).name == BEST
+    return named and isinstance(cost, torch.Tensor) and cost.is_floating_point() and cost.numel() == 1 and bool(cost.isfinite())
 
 
 class LastCheckpoint(Checkpoint):

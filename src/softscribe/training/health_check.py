@@ -89,7 +89,7 @@ class HealthCheck(Callback):
                 "Remedy: more steps, or another recipe."
             )
         if names := self.monitor.never_judged():
-            pl_module.print(f"health: {', '.join(names)} never judged, for no observation knew their numbers (docs/health.md says when).")
+            pl_module.print(f"health: {', '.join(names)} could not sound, for no number was known twice in a row when it was asked for.")
 
     def _measure_for_all(self, trainer: pl.Trainer, module: TranscriptionModule) -> dict[str, float]:
         """The first process measures, since others' rounding must not decide otherwise; what it cannot use, it says to all."""
@@ -183,17 +183,26 @@ class HealthCheck(Callback):
         self.monitor.load_state_dict(state_dict["monitor"])
         if state_dict["policy"] != self.settings.policy:
             self.monitor.forget()  # what still fails sounds again, so that the new policy answers
-        actions, weights, step = (state_dict[name] for name in ("actions", "healthy_weights", "healthy_step"))
-        if (
-            not isinstance(actions, list)
-            or not all(type(each) is int and each >= 0 for each in [*actions, step])
-            or actions != sorted(actions)
+        self.actions, self.healthy_step = state_dict["actions"], state_dict["healthy_step"]
+        self.healthy_weights = state_dict["healthy_weights"]
+
+    def check_memory(self, model: torch.nn.Module, step: int) -> None:
+        """Ask whether what was remembered can be of this model, at this step.
+
+        Raises:
+            InputError: it cannot.
+        """
+        steps = [*self.actions, self.healthy_step] if isinstance(self.actions, list) else [None]
+        if not all(type(each) is int and 0 <= each <= step for each in steps):
+            raise InputError(f"health: acted at {self.actions!r}, healthy at {self.healthy_step!r}. Remedy: resume from another run.")
+        kept, present = self.healthy_weights, model.state_dict()
+        if kept and not (
+            isinstance(kept, dict)
+            and {name: getattr(tensor, "shape", None) for name, tensor in kept.items()}
+            == {name: each.shape for name, each in present.items()}
+            and all(bool(torch.isfinite(tensor).all()) for tensor in kept.values())
         ):
-            raise InputError(f"health: acted at {actions!r}, healthy at {step!r}. Remedy: resume from another run.")
-        shapes, expected = ({name: tensor.shape for name, tensor in each.items()} for each in (weights, self.healthy_weights))
-        if expected and (shapes != expected or not all(torch.isfinite(tensor).all() for tensor in weights.values())):
-            raise InputError("health: the weights to go back to are of another model, or none. Remedy: resume from another run.")
-        self.actions, self.healthy_weights, self.healthy_step = actions, weights, step
+            raise InputError("health: the weights to go back to are not of this model, or not finite. Remedy: resume from another run.")
 
 
 def spread(items: int, wanted: int) -> list[int]:

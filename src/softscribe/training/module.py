@@ -63,8 +63,9 @@ class OptimizerSettings:
                 f"Remedy: positive rates up to {HIGHEST_RATE:g}, such as 1e-3."
             )
         for name, value in self.arguments.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise InputError(f"optimizer.arguments.{name}: {value}. Remedy: a finite number.")
+            values = value if isinstance(value, list | tuple) else [value]
+            if any(isinstance(each, float) and not math.isfinite(each) for each in values):
+                raise InputError(f"optimizer.arguments.{name}: {value}. Remedy: finite numbers.")
         if self.plateau_patience is not None and (self.plateau_patience < 1 or schedule.shape != "constant"):
             raise InputError("optimizer.plateau_patience: needs at least 1 and a constant learning rate. Remedy: plateau_patience=null.")
 
@@ -82,20 +83,6 @@ def make_schedule(settings: Mapping[str, Any], name: str) -> Schedule:
         raise InputError(f"{name}: {error}. Remedy: start, end, shape, begin, until.") from error
 
 
-def keep_settings(optimizer: torch.optim.Optimizer, rate: Any | None, step: int) -> None:
-    """Let an optimizer, and what sets its learning rate, keep to what they were made with, whatever the checkpoint of a step brought along.
-
-    The moments stay those of the checkpoint. Without a schedule the learning rate does, too: `LowerRateOnPlateau` knows it.
-    """
-    for group in optimizer.param_groups:
-        group.update({name: value for name, value in optimizer.defaults.items() if name != "lr"})
-        if rate is not None:
-            group["initial_lr"] = optimizer.defaults["lr"]
-            group["lr"] = group["initial_lr"] * rate.lr_lambdas[0](step)
-    if rate is not None:
-        rate.last_epoch, rate.base_lrs = step, [group["initial_lr"] for group in optimizer.param_groups]
-
-
 def step_is_done(trainer: pl.Trainer, batch_idx: int) -> bool:
     """Whether the batch is the last of those whose gradients make one step."""
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
@@ -111,6 +98,13 @@ class TranscriptionModule(pl.LightningModule):
         total_steps: optimizer steps of the whole training: schedules refer to it.
         validation_interval: optimizer steps between validations.
         seed: decides dropout, with the number of the step.
+
+    Attributes:
+        changed_settings: names, such as optimizer.learning_rate.start, of what the checkpoint that a run goes on from was saved with
+            otherwise (`take_changes`).
+
+    Raises:
+        InputError: a weight or buffer of the model is NaN or infinite.
     """
 
     def __init__(
@@ -124,8 +118,13 @@ class TranscriptionModule(pl.LightningModule):
         self.validation_interval = validation_interval
         self.seed = seed
         self.bad_steps = 0
+        self.changed_settings: frozenset[str] = frozenset()
         self._attempts: list[Attempt] = []
         self._validation_costs: list[Tensor] = []
+        if bad := self._not_finite():
+            raise InputError(
+                f"model: {', '.join(bad)} not finite before training. Remedy: finite weights; a mask as a buffer that is not saved."
+            )
 
     @property
     def progress(self) -> float:
@@ -134,7 +133,28 @@ class TranscriptionModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         rates = self.trainer.lr_scheduler_configs
-        keep_settings(self.trainer.optimizers[0], rates[0].scheduler if rates else None, self.global_step)
+        self.take_changes(self.trainer.optimizers[0], rates[0].scheduler if rates else None, self.global_step)
+
+    def take_changes(self, optimizer: torch.optim.Optimizer, rate: Any | None, step: int) -> None:
+        """Give an optimizer that was restored at a step what the settings say otherwise than those it was saved with; all else stays.
+
+        A learning rate that is changed holds as it is from here on, whatever a plateau had made of the old one.
+        """
+        if not self.changed_settings:
+            return
+        configured: Any = self.configure_optimizers()
+        anew = configured["optimizer"] if isinstance(configured, dict) else configured
+        arguments = {name.removeprefix("optimizer.arguments.") for name in self.changed_settings}
+        for group, wanted in zip(optimizer.param_groups, anew.param_groups, strict=True):
+            names = wanted.keys() - {"params", "lr"} if "optimizer.name" in self.changed_settings else arguments & wanted.keys()
+            group.update({name: wanted[name] for name in names})
+            if rate is not None:
+                group["initial_lr"] = wanted["initial_lr"]
+                group["lr"] = wanted["initial_lr"] * rate.lr_lambdas[0](step)
+            elif any(name.startswith(("optimizer.learning_rate", "optimizer.plateau_patience")) for name in self.changed_settings):
+                group["lr"] = wanted["lr"]
+        if rate is not None:
+            rate.last_epoch, rate.base_lrs = step, [group["initial_lr"] for group in optimizer.param_groups]
 
     def forward(self, batch: Batch) -> Tensor:
         return self.model(batch.features).float()
@@ -219,15 +239,18 @@ class TranscriptionModule(pl.LightningModule):
         self.log("step", float(self.global_step - 1))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # A step can make them so of finite gradients. All processes come here, and have the same weights.
+        # A step can make them so of finite gradients. All processes come here.
         self._check_weights()
         checkpoint["bad_steps"] = self.bad_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.bad_steps = checkpoint["bad_steps"]
 
+    def _not_finite(self) -> list[str]:
+        return [name for name, tensor in self.state_dict().items() if not torch.isfinite(tensor).all()]
+
     def _check_weights(self) -> None:
-        if bad := [name for name, tensor in self.state_dict().items() if not torch.isfinite(tensor).all()]:
+        if bad := self._not_finite():
             raise InputError(
                 f"step {self.global_step}: weights that are NaN or infinite ({', '.join(bad)}); the last checkpoint is older. "
                 "Remedy: a lower learning rate, or other arguments of the optimizer, then a new run."

@@ -18,7 +18,8 @@ class LastingEarlyStopping(EarlyStopping):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         waited, best = state_dict["wait_count"], state_dict["best_score"]
-        if type(waited) is not int or waited < 0 or not isinstance(best, torch.Tensor) or best.shape != () or best.isnan():
+        counted = type(waited) is int and waited >= 0
+        if not counted or not isinstance(best, torch.Tensor) or not best.is_floating_point() or best.shape != () or not best > -math.inf:
             raise InputError(f"early stopping: {waited!r} validations since the best cost {best!r}. Remedy: resume from another run.")
         # The patience may have been changed since.
         super().load_state_dict({**self.state_dict(), "wait_count": waited, "best_score": best})
@@ -28,24 +29,15 @@ class LastingEarlyStopping(EarlyStopping):
 
 
 class LowerRateOnPlateau(Callback):
-    """Halves the learning rate after `patience` validations without a lower MONITORED_COST.
+    """Halves the learning rate after `patience` validations without a lower MONITORED_COST, down to `LOWEST_RATE`.
 
     Lightning's own handling counts batches, and comes after the checkpoint of the validation.
-
-    Args:
-        patience: in validations.
-        learning_rate: before it was ever halved.
     """
 
-    def __init__(self, patience: int, learning_rate: float) -> None:
+    def __init__(self, patience: int) -> None:
         self.patience = patience
-        self.learning_rate = learning_rate
         self.lowest = float("inf")
         self.waited = 0
-        self.halvings = 0
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._set_rate(trainer)  # a checkpoint brings along the rate that was set before
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         cost = float(trainer.callback_metrics[MONITORED_COST])
@@ -55,24 +47,14 @@ class LowerRateOnPlateau(Callback):
         self.waited += 1
         if self.waited >= self.patience:
             self.waited = 0
-            self.halvings += 1
-            self._set_rate(trainer)
-
-    def _set_rate(self, trainer: pl.Trainer) -> None:
-        for group in trainer.optimizers[0].param_groups:
-            group["lr"] = max(math.ldexp(self.learning_rate, -self.halvings), LOWEST_RATE)
+            for group in trainer.optimizers[0].param_groups:
+                group["lr"] = max(group["lr"] / 2, min(group["lr"], LOWEST_RATE))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"lowest": self.lowest, "waited": self.waited, "halvings": self.halvings}
+        return {"lowest": self.lowest, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        lowest, waited, halvings = (state_dict[name] for name in ("lowest", "waited", "halvings"))
-        if (
-            type(lowest) is not float
-            or math.isnan(lowest)
-            or not all(type(count) is int and 0 <= count < 10**6 for count in (waited, halvings))
-        ):
-            raise InputError(
-                f"plateau: {waited!r} validations since the lowest cost {lowest!r}, {halvings!r} halvings. Remedy: resume from another run."
-            )
-        self.lowest, self.waited, self.halvings = lowest, waited, halvings
+        lowest, waited = state_dict["lowest"], state_dict["waited"]
+        if type(lowest) is not float or not lowest > -math.inf or type(waited) is not int or waited < 0:  # NaN is above nothing
+            raise InputError(f"plateau: {waited!r} validations since the lowest cost {lowest!r}. Remedy: resume from another run.")
+        self.lowest, self.waited = lowest, waited

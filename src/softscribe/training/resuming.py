@@ -10,8 +10,9 @@ import torch
 from packaging.version import Version
 
 from softscribe.errors import InputError
-from softscribe.training.checkpoints import LastCheckpoint
-from softscribe.training.module import TranscriptionModule, keep_settings
+from softscribe.training.checkpoints import BestCheckpoint, LastCheckpoint
+from softscribe.training.health_check import HealthCheck
+from softscribe.training.module import TranscriptionModule
 
 MOST_STEPS = 2**53
 """Beyond, no float tells one from the next."""
@@ -31,6 +32,7 @@ def check_resumable(checkpoint: Mapping[str, Any], trainer: pl.Trainer, module: 
     fit_loop: Any = loops.get("fit_loop") if isinstance(loops, Mapping) else None
     if not (_is_like(fit_loop, trainer.fit_loop.state_dict()) and _is_like(checkpoint["bad_steps"], 0)):
         raise InputError("its loops count no steps, so no run can go on from it. Remedy: resume from another run.")
+    changed = any(name.startswith("optimizer.") for name in module.changed_settings)
     if not all(isinstance(checkpoint[key], list) for key in ("optimizer_states", "lr_schedulers")):
         raise InputError("it has no states of an optimizer and a learning rate. Remedy: resume from another run.")
     weights = (checkpoint["state_dict"], module.state_dict())
@@ -38,13 +40,17 @@ def check_resumable(checkpoint: Mapping[str, Any], trainer: pl.Trainer, module: 
     if shapes != expected:
         raise InputError("the weights are those of another model. Remedy: undo the changes in the run's config.yaml.")
     module.configure_optimizers()  # a mistake in the settings is none of the checkpoint's
-    with _cannot_go_on("optimizer"):
+    with _cannot_go_on("optimizer", "undo the changes of `optimizer` in config.yaml" if changed else "resume from another run"):
         step_on_trial(checkpoint, module)
-    with _cannot_go_on("run"):
+    with _cannot_go_on("run", "resume from another run"):
         # Lightning would rewrite what an older one left, other than those that softscribe ever ran with.
         if Version(checkpoint["pytorch-lightning_version"]) < Version("2.0"):
             raise InputError(f"it is of Lightning {checkpoint['pytorch-lightning_version']}. Remedy: resume from another run.")
         trainer.fit_loop.load_state_dict(copy.deepcopy(fit_loop))
+        if trainer.global_step != checkpoint["global_step"]:
+            raise InputError(
+                f"it is of step {checkpoint['global_step']}, and its loops of {trainer.global_step}. Remedy: resume from another run."
+            )
         data.load_state_dict(checkpoint[type(data).__qualname__])
         states = checkpoint["callbacks"]
         if not isinstance(states, Mapping):
@@ -52,17 +58,21 @@ def check_resumable(checkpoint: Mapping[str, Any], trainer: pl.Trainer, module: 
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if callback.state_key in states:
                 callback.load_state_dict(copy.deepcopy(states[callback.state_key]))
+            elif isinstance(callback, BestCheckpoint):
+                raise InputError("it does not say which checkpoint was the best. Remedy: resume from another run.")
+            if isinstance(callback, HealthCheck):
+                callback.check_memory(module.model, trainer.global_step)
 
 
 @contextmanager
-def _cannot_go_on(what: str) -> Iterator[None]:
+def _cannot_go_on(what: str, remedy: str) -> Iterator[None]:
     """Tell an error of any kind as one of the checkpoint."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"its {what} cannot go on ({type(error).__name__}: {error}). Remedy: resume from another run.") from error
+        raise InputError(f"its {what} cannot go on ({type(error).__name__}: {error}). Remedy: {remedy}.") from error
 
 
 def step_on_trial(checkpoint: Mapping[str, Any], module: TranscriptionModule) -> None:
@@ -81,7 +91,7 @@ def step_on_trial(checkpoint: Mapping[str, Any], module: TranscriptionModule) ->
     rate = configured["lr_scheduler"]["scheduler"] if scheduled else None
     if rate is not None and checkpoint["lr_schedulers"]:  # there is none of a run whose rate a plateau lowered
         rate.load_state_dict(checkpoint["lr_schedulers"][0])
-    keep_settings(optimizer, rate, checkpoint["global_step"])
+    trial.take_changes(optimizer, rate, checkpoint["global_step"])
     for group in optimizer.param_groups:
         if group.get("capturable"):  # a matter of GPUs; this is on the CPU
             group["capturable"] = False
@@ -95,12 +105,11 @@ def step_on_trial(checkpoint: Mapping[str, Any], module: TranscriptionModule) ->
 
 
 def _is_like(counts: Any, expected: Any) -> bool:
-    """Whether Lightning's loops count what they count today: it would find out when it adds to that, and takes what it does not know."""
-    if isinstance(expected, Mapping):
-        return (
-            isinstance(counts, Mapping) and counts.keys() == expected.keys() and all(_is_like(counts[key], expected[key]) for key in counts)
-        )
-    return type(counts) is type(expected) and 0 <= counts < MOST_STEPS
+    """Whether Lightning's loops hold counts where they hold them today; it would find out when it adds to them."""
+    if isinstance(counts, Mapping):
+        known = expected if isinstance(expected, Mapping) else {}
+        return not isinstance(expected, int) and all(_is_like(value, known.get(key)) for key, value in counts.items())
+    return type(counts) in (int, bool) and not isinstance(expected, Mapping) and 0 <= counts < MOST_STEPS
 
 
 def settings_in_words(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -115,16 +124,16 @@ def settings_in_words(settings: Mapping[str, Any], prefix: str = "") -> dict[str
     return words
 
 
-def settings_since(checkpoint: Mapping[str, Any], settings: Mapping[str, str]) -> list[str]:
-    """Return what differs between the settings of the run that saved a checkpoint and these, both in words; nothing if it says none.
+def settings_since(checkpoint: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, str]:
+    """Return by name what differs between the settings of the run that saved a checkpoint and these, in words; nothing if it says none.
 
     >>> saved = {"callbacks": {"LastCheckpoint": {"settings": {"seed": "0", "trainer.steps": "200"}}}}
     >>> settings_since(saved, {"seed": "0", "trainer.steps": "300"})
-    ['trainer.steps 200 -> 300']
+    {'trainer.steps': '200 -> 300'}
     """
     saved: Any = checkpoint
     for key in ("callbacks", LastCheckpoint.__name__, "settings"):
         saved = saved.get(key) if isinstance(saved, Mapping) else None
     if not isinstance(saved, Mapping) or not all(isinstance(word, str) for pair in saved.items() for word in pair):
-        return []
-    return [f"{key} {saved.get(key)} -> {settings.get(key)}" for key in {**saved, **settings} if saved.get(key) != settings.get(key)]
+        return {}
+    return {key: f"{saved.get(key)} -> {settings.get(key)}" for key in {**saved, **settings} if saved.get(key) != settings.get(key)}

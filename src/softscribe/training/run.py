@@ -129,11 +129,13 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise InputError(f"trainer: {error} Remedy: see configs/trainer/.") from error
     if resume:
+        changed = settings_since(checkpoint, settings_in_words(asdict(settings)))
+        module.changed_settings = frozenset(name for name in changed if name.startswith("optimizer.") or name == "trainer.steps")
         with concerning(last):
             check_resumable(checkpoint, trainer, module, data)
-        changed = settings_since(checkpoint, settings_in_words(asdict(settings)))
         if changed and trainer.is_global_zero:
-            print(shown(f"config.yaml was changed since step {first_step}, and holds from here on: {'; '.join(changed)}"))
+            told = "; ".join(f"{name} {change}" for name, change in changed.items())
+            print(shown(f"config.yaml was changed since step {first_step}, and holds from here on: {told}"))
     keeper = next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model: {settings.model['name']}, {parameters:,} parameters, {_reach(model, features)}")
@@ -264,7 +266,7 @@ def _callbacks(settings: TrainSettings, folder: Path, aligns: bool) -> list[Call
     if settings.health.policy != "ignore" and aligns:
         callbacks.append(HealthCheck(settings.health, folder / "alarms.jsonl"))
     if settings.optimizer.plateau_patience is not None:
-        callbacks.append(LowerRateOnPlateau(settings.optimizer.plateau_patience, settings.optimizer.schedule.start))
+        callbacks.append(LowerRateOnPlateau(settings.optimizer.plateau_patience))
     if settings.trainer.early_stopping_patience is not None:
         callbacks.append(LastingEarlyStopping(MONITORED_COST, patience=settings.trainer.early_stopping_patience, min_delta=1e-4))
     if settings.trainer.pictures_every_validations:
