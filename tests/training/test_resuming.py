@@ -239,7 +239,7 @@ def test_a_rate_that_a_plateau_lowered_stays_so_until_the_config_names_another(d
         train(rising, tmp_path / "run")
     for name, start in (("same", 1.0), ("other", 3.0)):
         shutil.copytree(tmp_path / "run", tmp_path / name)
-        settings = replace(rising, seed=1, optimizer=replace(rising.optimizer, learning_rate={"start": start}))
+        settings = replace(rising, seed=1, optimizer=replace(rising.optimizer, learning_rate={"start": start}, plateau_patience=50))
         rates: list[float] = []
         each_step = AtEachStep(lambda trainer, rates=rates: rates.append(trainer.optimizers[0].param_groups[0]["lr"]))
         train(settings, tmp_path / name, resume=True, callbacks=[each_step])

@@ -151,7 +151,7 @@ class TranscriptionModule(pl.LightningModule):
             if rate is not None:
                 group["initial_lr"] = wanted["initial_lr"]
                 group["lr"] = wanted["initial_lr"] * rate.lr_lambdas[0](step)
-            elif any(name.startswith(("optimizer.learning_rate", "optimizer.plateau_patience")) for name in self.changed_settings):
+            elif any(name.startswith("optimizer.learning_rate") for name in self.changed_settings):
                 group["lr"] = wanted["lr"]
         if rate is not None:
             rate.last_epoch, rate.base_lrs = step, [group["initial_lr"] for group in optimizer.param_groups]
