@@ -1,5 +1,6 @@
 """Runs of a tiny model that are stopped at a stated place, in this process or in one of their own, and what is compared of them."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -102,6 +103,7 @@ def train_with_stops(settings: TrainSettings, folder: Path, stops: Sequence[Stop
     for index, stop in enumerate(stops):
         with stopped(stop), pytest.raises((ZeroDivisionError, RunInterruptedError)):
             train(settings, folder, resume=index > 0)
+        gc.collect()  # a process that ended would have no workers left, nor would the next training's inherit what belongs to them
     train(settings, folder, resume=len(stops) > 0)
 
 
