@@ -21,7 +21,7 @@ MAXIMUM_ARRAYS_BYTES = 1_000_000_000
 HALF_WRITTEN = re.compile(r"\..+\.([1-9]\d{0,9})\.partial(?:\.[^/]+)?")
 """The names of what `replacing` writes before it renames it, with the number of the process."""
 
-ARRAY_HEADER = re.compile(rb"\{'descr': '[<>|=][a-zA-Z]\d*', 'fortran_order': (?:True|False), 'shape': \([\d, ]*\), \} *\n")
+ARRAY_HEADER = re.compile(rb"\{'descr': '([<>|=][a-zA-Z]\d*)', 'fortran_order': (True|False), 'shape': \(((?:\d+, ?)*\d*)\), \} *\n")
 
 
 @contextmanager
@@ -209,17 +209,22 @@ def _array(data: bytes) -> np.ndarray:
 def array_header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Return shape, order (true: by columns) and type from the header of a NPY file, and leave `file` at its first value.
 
-    NumPy evaluates a header as an expression of Python, and a header made for it can bring down the interpreter's parser: only
-    what `numpy.save` writes reaches it.
+    NumPy evaluates a header as an expression of Python. One that is made for it can bring down the interpreter's parser, and in Python
+    3.11 the parser fails by itself if garbage is collected meanwhile: what `numpy.save` writes can be read without it.
 
     Raises:
-        ValueError: it is no such header.
+        ValueError, TypeError: it is no such header.
+
+    >>> file = io.BytesIO()
+    >>> np.save(file, np.zeros((2, 3), "<f2"))
+    >>> _ = file.seek(0)
+    >>> array_header(file), file.tell()
+    (((2, 3), False, dtype('float16')), 128)
     """
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("not the array format 1.0")
-    begin = file.tell()
-    size = int.from_bytes(file.read(2), "little")
-    if not ARRAY_HEADER.fullmatch(file.read(size)):
+    header = ARRAY_HEADER.fullmatch(file.read(int.from_bytes(file.read(2), "little")))
+    if header is None:
         raise ValueError("not a header as numpy.save writes it")
-    file.seek(begin)
-    return np.lib.format.read_array_header_1_0(file)
+    kind, by_columns, lengths = (part.decode() for part in header.groups())
+    return tuple(int(length) for length in lengths.split(",") if length), by_columns == "True", np.dtype(kind)

@@ -228,14 +228,14 @@ def _open_features(path: Path) -> np.memmap:
         raise InputError(f"{path}: no such file. Remedy: run `softscribe prepare` again.")
     try:
         with path.open("rb") as file:
-            array_header(file)
-        features = np.load(path, mmap_mode="r", allow_pickle=False)
-    # A damaged header ends in ValueError, SyntaxError, TokenError, OverflowError and more.
-    except Exception as error:
+            shape, by_columns, kind = array_header(file)
+            if kind != np.float16 or len(shape) != 3:
+                raise InputError(f"{path}: holds no HCQT features. Remedy: delete it and run `softscribe prepare` again.")
+            return np.memmap(path, kind, mode="r", offset=file.tell(), shape=shape, order="F" if by_columns else "C")
+    except InputError:
+        raise
+    except (ValueError, TypeError, OverflowError, OSError) as error:  # no header, or more than the file holds
         raise InputError(f"{path}: cannot be read ({error}). Remedy: run `softscribe prepare` again.") from error
-    if not isinstance(features, np.memmap) or features.dtype != np.float16 or features.ndim != 3:
-        raise InputError(f"{path}: holds no HCQT features. Remedy: delete it and run `softscribe prepare` again.")
-    return features
 
 
 def _write_annotation(recording: Recording, path: Path) -> None:
