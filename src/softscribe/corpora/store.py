@@ -231,6 +231,8 @@ def _open_features(path: Path) -> np.memmap:
             shape, by_columns, kind = array_header(file)
             if kind != np.float16 or len(shape) != 3:
                 raise InputError(f"{path}: holds no HCQT features. Remedy: delete it and run `softscribe prepare` again.")
+            if math.prod(shape) * kind.itemsize > path.stat().st_size:
+                raise ValueError(f"shape {shape} in {path.stat().st_size} bytes")
             return np.memmap(path, kind, mode="r", offset=file.tell(), shape=shape, order="F" if by_columns else "C")
     except InputError:
         raise
