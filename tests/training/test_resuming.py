@@ -100,6 +100,10 @@ def confuse_the_callbacks(checkpoint: dict) -> None:
     checkpoint["callbacks"] = "text"
 
 
+def pretend_a_gpu(checkpoint: dict) -> None:
+    checkpoint["optimizer_states"][0]["param_groups"][0]["capturable"] = True
+
+
 def misdate(checkpoint: dict) -> None:
     checkpoint["pytorch-lightning_version"] = "text"
 
@@ -150,6 +154,7 @@ def lead_the_best_elsewhere(checkpoint: dict) -> None:
         (change_to("lr_schedulers", 1.0), "no states of an optimizer"),
         (list_the_callbacks, "its callbacks have no states"),
         (lead_the_best_elsewhere, "names {'..': tensor.1.*. as the best checkpoint"),
+        (pretend_a_gpu, "its optimizer cannot go on .AssertionError"),
         (misdate, "its run cannot go on .InvalidVersion"),
         (predate, "of Lightning 1.5.0"),
         (count_too_far, "loops count no steps"),

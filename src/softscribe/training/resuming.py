@@ -92,9 +92,8 @@ def step_on_trial(checkpoint: Mapping[str, Any], module: TranscriptionModule) ->
     if rate is not None and checkpoint["lr_schedulers"]:  # there is none of a run whose rate a plateau lowered
         rate.load_state_dict(checkpoint["lr_schedulers"][0])
     trial.take_changes(optimizer, rate, checkpoint["global_step"])
-    for group in optimizer.param_groups:
-        if group.get("capturable"):  # a matter of GPUs; this is on the CPU
-            group["capturable"] = False
+    for group in optimizer.param_groups if optimizer.defaults.get("capturable") else ():  # a matter of GPUs; this is on the CPU
+        group["capturable"] = False
     for parameter in trial.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step(lambda: torch.zeros(()))  # some optimizers ask for the loss
