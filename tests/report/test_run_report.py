@@ -185,6 +185,11 @@ def test_a_broken_file_breaks_nothing(run: Path, name: str, content: bytes) -> N
     check_harmless(Parsed(write_run_report(run)))
 
 
+def test_rows_in_no_order_without_a_config_break_nothing(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,health/target_gini\n9,0.1\n4,0.1\n")
+    assert "Alarms none in 2 observations" in Parsed(write_run_report(tmp_path)).text
+
+
 def test_without_alarms_the_verdict_tells_watched_from_unwatched(run: Path) -> None:
     (run / "alarms.jsonl").unlink()
     numbers = ("target_gini", "neutral_distance_ratio", "entry_spread_share", "time_shift_frames")

@@ -178,7 +178,7 @@ def _never_judged(run: RunFiles) -> list[str]:
         for step, value in zip(steps, values, strict=True) if name.startswith(HEALTH) else []:
             rows.setdefault(step, {})[name.removeprefix(HEALTH)] = value
     for step in sorted(rows):
-        monitor.observe(rows[step], progress=step / total)
+        monitor.observe(rows[step], progress=min(step / total, 1.0))  # rows in no order: the last is not the latest
     return monitor.never_judged()
 
 

@@ -59,9 +59,7 @@ class HealthCheck(Callback):
 
     def relief(self, step: int, total_steps: int) -> float:
         """Return how much of the last action's relief is left at a step, in [0, 1]."""
-        if not self.actions or step < self.actions[-1]:
-            return 0.0
-        return max(0.0, 1 - (step - self.actions[-1]) / (self.settings.relief_share * total_steps))
+        return max(0.0, 1 - (step - self.actions[-1]) / (self.settings.relief_share * total_steps)) if self.actions else 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TranscriptionModule)
