@@ -1,10 +1,9 @@
-"""Compile all CUDA kernels for architectures without GPU or driver: `python cuda_compilation.py 80 90`; prints resources as JSON.
+"""Compile all CUDA kernels for an architecture without GPU or driver: `python cuda_compilation.py 90`; prints resources as JSON.
 
 A process of its own: the device functions have to be told what device to compile for, since there is none to ask.
 """
 
 import json
-import multiprocessing
 import re
 import subprocess
 import sys
@@ -123,15 +122,9 @@ def compiled(kernel: Any, arguments: tuple, architecture: str) -> dict[str, int]
     return found | {"shuffles": ptx.count("shfl.sync")}
 
 
-def all_compiled(architecture: str) -> dict[str, dict[str, int]]:
-    return {name: compiled(*kernel, architecture) for name, kernel in kernels_and_arguments().items()}
-
-
 def main() -> None:
-    architectures = sys.argv[1:]
-    # Side by side, and so that no device function compiled for the one can get into the other's kernels.
-    with multiprocessing.get_context("fork").Pool(len(architectures)) as pool:
-        json.dump(dict(zip(architectures, pool.map(all_compiled, architectures), strict=True)), sys.stdout, indent=2)
+    (architecture,) = sys.argv[1:]
+    json.dump({name: compiled(*kernel, architecture) for name, kernel in kernels_and_arguments().items()}, sys.stdout, indent=2)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,25 +14,18 @@ from softscribe.alignment.cuda import common_kernels
 from softscribe.alignment.cuda.launches import LANES, plan_launches
 
 COMPILATION = Path(__file__).with_name("cuda_compilation.py")
-ARCHITECTURES = ("80", "90")
 MOST_THREADS = 1024
 MOST_STATIC_SHARED_BYTES = 48 * 1024
 REGISTERS = 65536  # of a multiprocessor
 MOST_GRID_ROWS = 65535
 
 
-@pytest.fixture(scope="module")
-def compiled() -> dict[str, dict[str, dict[str, int]]]:
-    """Resources of every kernel, by architecture: both are compiled side by side by one start."""
-    command = [sys.executable, "-W", "error", str(COMPILATION), *ARCHITECTURES]
+@pytest.mark.parametrize("architecture", ["80", pytest.param("90", marks=pytest.mark.soak)])
+def test_kernels_compile_without_spills_and_fit_a_multiprocessor(architecture: str) -> None:
+    command = [sys.executable, "-W", "error", str(COMPILATION), architecture]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    return json.loads(finished.stdout)
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_kernels_compile_without_spills_and_fit_a_multiprocessor(architecture: str, compiled: dict[str, Any]) -> None:
-    kernels = compiled[architecture]
+    kernels = json.loads(finished.stdout)
     assert kernels
     threads = max(LANES * plan_launches(10_000, 10_000).warps, common_kernels.THREADS)
     for name, used in kernels.items():

@@ -66,7 +66,7 @@ def forward_item(item: Item, kept: Kept) -> float:
             end += 1
     value = np.full(1, np.inf)
     if len(end_values):
-        weigh_all(end_values, len(end_values), 1, item.operator, value)
+        weigh_all(end_values, len(end_values), len(value), item.operator, value)
         kept.end_probabilities[:] = end_values[:, 0]
     return float(value[0])
 
@@ -163,7 +163,8 @@ def align_batch(
     keep_gradient, keep_statistics = gradient.size > 0, expected.size > 0
     step_count = len(steps.frames)
     keep_probabilities = keep_gradient and step_count * cost.itemsize <= PROBABILITY_BYTES
-    for b in prange(len(cost)):
+    for number in prange(len(cost)):
+        b = np.int64(number)  # in a parallel loop it is unsigned: all that an item is handed to would be compiled for either type
         item = Item(b, cost[b], frame_counts[b], target_counts[b], gamma, operator, steps, starts, ends, depth)
         all_accumulated = keep_gradient and not keep_probabilities
         kept = Kept(
