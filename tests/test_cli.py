@@ -1,6 +1,7 @@
 """The command line: shipped configs fit their settings, mistakes are named, and it works from an editable install and from a wheel."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -149,26 +150,50 @@ def test_a_transcription_takes_no_file_s_place(tmp_path: Path, monkeypatch: pyte
     assert "nowhere" in capsys.readouterr().err, "nothing of that kind is there"
 
 
-def test_output_that_is_no_longer_read_ends_a_command_in_words(tmp_path: Path) -> None:
+UNBUFFERED = pytest.mark.parametrize("unbuffered", ["", "1"])
+"""Whether Python keeps what it prints until there is enough of it: then it fails late, and once more when Python ends."""
+
+
+@UNBUFFERED
+def test_output_that_is_no_longer_read_ends_a_command_in_words(tmp_path: Path, unbuffered: str) -> None:
     """As of `softscribe train | head -1`."""
     endless = "cli._audit = lambda _: [print('step') for _ in range(10**5)] and 0"
     script = f"from softscribe import cli; {endless}; raise SystemExit(cli.main(['audit']))"
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": os.environ | {"PYTHONUNBUFFERED": unbuffered}}
     with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, **pipes) as command:  # type: ignore[call-overload]
         assert command.stdout.readline() == "step\n"
         command.stdout.close()
-        assert command.stderr.read() == "softscribe audit: ended, for what it prints is no longer read.\n"
+        assert command.stderr.read() == "softscribe audit: ended, for what it writes to a pipe is no longer read.\n"
         assert command.wait() == 128 + signal.SIGPIPE
 
 
+@UNBUFFERED
 @pytest.mark.parametrize("words", ["audit x", "--help"])
-def test_output_and_errors_that_are_no_longer_read_end_a_command(words: str) -> None:
+@pytest.mark.parametrize("errors_too", [False, True])
+def test_a_line_that_is_no_longer_read_ends_a_command(tmp_path: Path, words: str, errors_too: bool, unbuffered: str) -> None:
     script = f"from softscribe import cli; cli._audit = lambda _: print('step'); raise SystemExit(cli.main({words.split()}))"
     reader, writer = os.pipe()
     os.close(reader)
-    command = subprocess.run([sys.executable, "-c", script], stdout=writer, stderr=writer, check=False)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with (tmp_path / "errors").open("w") as errors:
+        stderr = writer if errors_too else errors
+        command = subprocess.run([sys.executable, "-c", script], stdout=writer, stderr=stderr, env=environment, check=False)
     os.close(writer)
     assert command.returncode == 128 + signal.SIGPIPE
+    assert errors_too or re.fullmatch(r"softscribe \S+: ended, for .* no longer read\.\n", (tmp_path / "errors").read_text())
+
+
+@UNBUFFERED
+@pytest.mark.parametrize("words", [["audit", "x"], ["--help"], []])
+def test_output_for_which_there_is_no_room_is_one_clear_error(words: list[str], unbuffered: str) -> None:
+    script = f"from softscribe import cli; cli._audit = lambda _: print('step'); raise SystemExit(cli.main({words}))"
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        command = subprocess.run(
+            [sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False
+        )
+    assert command.returncode == 1
+    assert re.fullmatch(r"softscribe \S+: .*No space left on device\. Remedy: .*\n", command.stderr), command.stderr
 
 
 def test_links_in_a_run_are_refused_wherever_it_is_written_to(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

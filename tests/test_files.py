@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from softscribe.errors import InputError
-from softscribe.files import kept_to_itself
+from softscribe.files import kept_to_itself, replacing
 
 
 def test_halves_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_path: Path) -> None:
@@ -30,7 +30,15 @@ def test_halves_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "name", [".notes.partial", "essay.12.partial.md", ".essay.twelve.partial.md", ".essay.12.partially", ".12.partial.d/e.md"]
+    "name",
+    [
+        ".notes.partial",
+        "essay.12.partial.md",
+        ".essay.twelve.partial.md",
+        ".essay.09999999.partial.md",
+        ".essay.12.partially",
+        ".12.partial.d/e.md",
+    ],
 )
 def test_what_only_looks_like_a_half_is_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -47,6 +55,17 @@ def test_a_lock_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"run: cannot be written.*Remedy"), kept_to_itself(tmp_path / "run"):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "three years of work"
+
+
+def test_a_link_in_place_of_a_half_is_not_followed(tmp_path: Path) -> None:
+    """An evaluation writes to the folder of a run that may come from somebody else; the numbers of processes are few."""
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    (tmp_path / f".report.{os.getpid()}.partial.html").symlink_to(tmp_path / "thesis.txt")
+    with replacing(tmp_path / "report.html") as temporary:
+        temporary.write_text("<html>")
+    assert (tmp_path / "thesis.txt").read_text() == "three years of work"
+    assert (tmp_path / "report.html").read_text() == "<html>"
+    assert not (tmp_path / "report.html").is_symlink()
 
 
 def test_a_lock_that_holds_something_keeps_it(tmp_path: Path) -> None:

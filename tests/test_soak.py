@@ -22,9 +22,9 @@ def test_what_stays_open_after_each_training_is_a_leak(tmp_path: Path, monkeypat
     monkeypatch.setattr(soak, "train", lambda *arguments, **options: forgotten.append((tmp_path / "forgotten").open("w")))
     monkeypatch.setattr(soak, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     try:
-        measurements = soak.many_short(TrainSettings(), tmp_path, minutes=0.4)
+        measurements = soak.many_short(TrainSettings(), tmp_path, minutes=0.2)
     finally:
         for file in forgotten:
             file.close()
-    assert len(forgotten) == 2 * len(measurements) == 46
+    assert len(forgotten) == 2 * len(measurements) == 22
     assert soak.grown(measurements)[1] == ["open files"]

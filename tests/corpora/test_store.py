@@ -126,7 +126,7 @@ def test_the_corpus_is_exactly_what_was_set_last(store, recording):
     assert [prepared.recording.name for prepared in store.recordings()] == ["a", "c"]
 
 
-@pytest.mark.parametrize("broken", ["index", "annotation", "features", "pickle", "all"])
+@pytest.mark.parametrize("broken", ["index", "annotation", "features", "pickle", "float32", "short", "all"])
 def test_a_missing_or_damaged_store_says_how_to_mend_it(store, recording, broken):
     store.write(recording)
     store.set_corpus(["song"])
@@ -138,12 +138,27 @@ def test_a_missing_or_damaged_store_says_how_to_mend_it(store, recording, broken
         (store.directory / "song.npy").write_bytes((store.directory / "song.npy").read_bytes()[:2000])
     elif broken == "pickle":
         np.save(store.directory / "song.npy", np.array([{}], dtype=object), allow_pickle=True)
+    elif broken == "float32":
+        np.save(store.directory / "song.npy", np.load(store.directory / "song.npy").astype(np.float32))
+    elif broken == "short":  # for the whole alone, of which one segment is left
+        store.write(replace(recording, segments=recording.segments[:1]))
+        features = np.load(store.directory / "song.npy")
+        np.save(store.directory / "song.npy", features[: 3 * len(features) // 4])
     else:
         for path in store.directory.iterdir():
             path.unlink()
     with pytest.raises(InputError, match="softscribe prepare") as caught:
         store.recordings()
     assert str(store.directory) in str(caught.value)
+
+
+def test_features_that_stand_by_columns_are_the_same(store, recording):
+    """NumPy writes them so, if somebody hands it a transposed array."""
+    store.write(recording)
+    store.set_corpus(["song"])
+    before = np.array(store.recordings()[0].features)
+    np.save(store.directory / "song.npy", np.asfortranarray(before))
+    np.testing.assert_array_equal(store.recordings()[0].features, before)
 
 
 def test_segments_beyond_the_audio_are_refused_by_name_before_anything_is_computed(store, recording):

@@ -155,6 +155,7 @@ def test_a_side_is_certain_if_the_whole_interval_is_on_it() -> None:
     assert TimeShift(1.0, -2.0, 2.9).certain_frames == 0, "it is small, on whatever side"
     assert math.isnan(TimeShift(1.0, -2.0, 4.0).certain_frames), "it may break the limit, or not"
     assert math.isnan(TimeShift(0.0, -20.0, 20.0).certain_frames)
+    assert math.isnan(TimeShift(-9.0, -20.0, 2.0).certain_frames)
     assert math.isnan(TimeShift(5.0, -math.inf, 22.0).certain_frames), "nor that it is small"
     assert math.isnan(TimeShift(math.nan, math.nan, math.nan).certain_frames)
 

@@ -86,15 +86,21 @@ def test_stopped_and_resumed_twice_with_workers(demanding: TrainSettings, uninte
             "early_stopping_patience": 20,
             "gradient_clip_norm": 0.01,
         },
+        {  # whose cost rises and falls, so that the best checkpoint is one from before the stops
+            "seed": 1,
+            "loss": {"gamma": 1.0, "diagonal_prior": 0.0},
+            "optimizer": OptimizerSettings("sgd", {"momentum": 0.9}, {"start": 3.0}),
+        },
         {"precision": "bf16-mixed"},
         {"loss": {"horizontal": {"start": 5, "end": 1, "shape": "linear"}, "energy": {"start": 2, "end": 0, "shape": "cosine"}}},
     ],
-    ids=["plateau", "bfloat16", "all schedules"],
+    ids=["plateau", "best in the middle", "bfloat16", "all schedules"],
 )
 def test_other_recipes_go_on_as_exactly(demanding: TrainSettings, tmp_path: Path, recipe: dict[str, Any]) -> None:
     settings = replace(
         demanding,
         loss=demanding.loss | recipe.pop("loss", {}),
+        seed=recipe.pop("seed", demanding.seed),
         optimizer=recipe.pop("optimizer", demanding.optimizer),
         trainer=replace(demanding.trainer, validation_interval_steps=1, **recipe),
     )

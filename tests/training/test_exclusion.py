@@ -77,7 +77,7 @@ def test_a_doubtful_whole_is_told_and_its_segments_stay(
     assert doubtful == []
     printed = capsys.readouterr().out
     assert "0 of 3 training segments are left out\n" in printed
-    assert "melody1 is doubtful as a whole, and its sound segments stay: transposed" in printed
+    assert "melody1 is doubtful as a whole; its segments are judged each for itself: transposed" in printed
 
 
 def test_exclusion_keeps_what_is_sound(settings: TrainSettings, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What an alarm does to a run: it is written down, ends the run, or changes it, and a resumed run does the same."""
 
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from softscribe.sound import HcqtSettings
 from softscribe.training import TrainSettings, health_check, train
 from softscribe.training.health_check import HealthCheck, read_alarms
 from softscribe.training.losses import LOSSES, SdtwLoss, StaticLoss, aligning, create_loss
-from softscribe.training.module import TranscriptionModule
+from softscribe.training.module import OptimizerSettings, TranscriptionModule
 from softscribe.training.run import build_model
 from softscribe.training.segments import Batch
 from softscribe.training.settings import HealthSettings
@@ -94,6 +95,29 @@ def test_a_run_says_which_alarms_no_observation_could_judge(
     monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor(limits))
     train(watched(settings, "warn"), tmp_path / "run")
     assert "health: blur could not sound, for" in capsys.readouterr().out
+
+
+def test_a_run_that_nothing_watched_at_first_goes_back_to_where_it_began(
+    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At another model's weights, that is; which are then asked for, unlike where nothing may go back to them."""
+    limits = (Limit("collapse", "density_ratio", highest=-1.0),)
+    monkeypatch.setattr(health_check, "HealthMonitor", lambda: HealthMonitor(limits, patience=1))
+    shutil.copytree(uninterrupted / "model", tmp_path / "start")
+    fine_tuned = replace(
+        demanding,
+        model=demanding.model | {"init": str(tmp_path / "start")},
+        optimizer=OptimizerSettings(learning_rate={"start": 1e-6}),
+        health=HealthSettings(policy="ignore"),
+    )
+    with stopped(Stop("exception", "batch", 13)), pytest.raises(ZeroDivisionError):
+        train(fine_tuned, tmp_path / "run")
+    acting = replace(fine_tuned, health=HealthSettings(policy="act", interval_steps=3, relief_share=1.0))
+    train(acting, tmp_path / "run", resume=True)
+    (alarm,) = [line for line in read_alarms(tmp_path / "run" / "alarms.jsonl") if line["action"] != "none"]
+    assert "back to the weights of step 0," in alarm["action"]
+    weights = [load_file(folder / "weights.safetensors") for folder in (tmp_path / "start", tmp_path / "run" / "model")]
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])
 
 
 @pytest.mark.usefixtures("always_alarmed")

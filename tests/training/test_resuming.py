@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,13 +18,14 @@ from lightning.pytorch.callbacks import Callback
 
 from interrupted_runs import Stop, TinyModel, differences, stopped, train_with_stops
 from softscribe.errors import InputError
-from softscribe.training import TrainSettings, train
+from softscribe.training import RunInterruptedError, TrainSettings, train
 from softscribe.training.checkpoints import BEST, LAST, AtomicCheckpointIO, read_checkpoint
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.losses import create_loss
-from softscribe.training.module import OPTIMIZERS, OptimizerSettings, TranscriptionModule
-from softscribe.training.patience import LastingEarlyStopping, LowerRateOnPlateau
+from softscribe.training.module import MONITORED_COST, OPTIMIZERS, OptimizerSettings, TranscriptionModule
+from softscribe.training.patience import LOWEST_RATE, LastingEarlyStopping, LowerRateOnPlateau
 from softscribe.training.resuming import settings_in_words, settings_since, step_on_trial
+from softscribe.training.settings import HealthSettings
 
 
 class AtEachStep(Callback):
@@ -58,6 +60,10 @@ def forget_all_of_the_best(checkpoint: dict) -> None:
 
 def remember_another_model(checkpoint: dict) -> None:
     checkpoint["callbacks"]["HealthCheck"]["healthy_weights"]["linear.bias"] = torch.zeros(72)
+
+
+def remember_no_number(checkpoint: dict) -> None:
+    checkpoint["callbacks"]["HealthCheck"]["healthy_weights"]["linear.bias"][3] = torch.inf
 
 
 def act_in_the_future(checkpoint: dict) -> None:
@@ -150,6 +156,7 @@ def lead_the_best_elsewhere(checkpoint: dict) -> None:
         (price_the_best(1j), "as the best checkpoint"),
         (forget_all_of_the_best, "does not say which checkpoint was the best"),
         (remember_another_model, "weights to go back to are not of this model"),
+        (remember_no_number, "weights to go back to are not of this model, or not finite"),
         (act_in_the_future, "health: acted at .120."),
         (change_to("lr_schedulers", 1.0), "no states of an optimizer"),
         (list_the_callbacks, "its callbacks have no states"),
@@ -233,6 +240,39 @@ def test_the_optimizer_that_a_config_names_now_is_the_one_that_goes_on(demanding
     assert {(group["lr"], group["weight_decay"]) for group in groups} == {(0.5, 0.25)}
 
 
+@pytest.mark.parametrize("stops", [(Stop("exception", "batch", 1),) * 2, (Stop("exception", "batch", 13), Stop("SIGTERM", "loader"))])
+def test_what_a_config_changed_is_not_lost_with_a_run_that_stops_again(
+    demanding: TrainSettings, tmp_path: Path, stops: tuple[Stop, Stop]
+) -> None:
+    """A checkpoint is written before the first step after it, which says by which settings it was."""
+    other = replace(demanding, optimizer=OptimizerSettings(learning_rate={"start": 0.5}, arguments={"weight_decay": 0.25}))
+    for settings, stop in zip((demanding, other), stops, strict=True):
+        with stopped(stop), pytest.raises((ZeroDivisionError, RunInterruptedError)):
+            train(settings, tmp_path / "run", resume=settings is other)
+    groups: list[dict] = []
+    each_step = AtEachStep(lambda trainer: groups.append(dict(trainer.optimizers[0].param_groups[0])))
+    train(other, tmp_path / "run", resume=True, callbacks=[each_step])
+    assert {(group["lr"], group["weight_decay"]) for group in groups} == {(0.5, 0.25)}
+
+
+def test_an_optimizer_of_another_name_comes_with_its_own_defaults(demanding: TrainSettings, tmp_path: Path) -> None:
+    with stopped(Stop("exception", "batch", 13)), pytest.raises(ZeroDivisionError):
+        train(demanding, tmp_path / "run")
+    train(replace(demanding, optimizer=replace(demanding.optimizer, name="adam")), tmp_path / "run", resume=True)
+    (group,) = read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["optimizer_states"][0]["param_groups"]
+    assert group["weight_decay"] == torch.optim.Adam([torch.zeros(1)]).defaults["weight_decay"] != 0.01
+
+
+def test_more_steps_lengthen_the_way_of_the_learning_rate(demanding: TrainSettings, tmp_path: Path) -> None:
+    falling = replace(demanding, optimizer=OptimizerSettings(learning_rate={"start": 0.5, "end": 0.1, "shape": "linear"}))
+    with stopped(Stop("exception", "batch", 13)), pytest.raises(ZeroDivisionError):
+        train(falling, tmp_path / "run")
+    rates: list[float] = []
+    each_step = AtEachStep(lambda trainer: rates.append(trainer.optimizers[0].param_groups[0]["lr"]))
+    train(replace(falling, trainer=replace(falling.trainer, steps=15)), tmp_path / "run", resume=True, callbacks=[each_step])
+    assert rates == pytest.approx([0.5 - 0.4 * step / 15 for step in range(6, 15)])
+
+
 def test_a_rate_that_a_plateau_lowered_stays_so_until_the_config_names_another(demanding: TrainSettings, tmp_path: Path) -> None:
     rising = replace(
         demanding,
@@ -240,26 +280,27 @@ def test_a_rate_that_a_plateau_lowered_stays_so_until_the_config_names_another(d
         loss={"name": "sdtw", "gamma": 1.0, "diagonal_prior": 0.0},
         trainer=replace(demanding.trainer, validation_interval_steps=1),
     )
-    with stopped(Stop("exception", "batch", 13)), pytest.raises(ZeroDivisionError):
-        train(rising, tmp_path / "run")
-    for name, start in (("same", 1.0), ("other", 3.0)):
+    for batch, before in ((1, replace(rising.optimizer, plateau_patience=None)), (13, rising.optimizer)):
+        with stopped(Stop("exception", "batch", batch)), pytest.raises(ZeroDivisionError):
+            train(replace(rising, optimizer=before), tmp_path / "run", resume=batch == 13)
+    for name, start, patience in (("same", 1.0, 50), ("other", 3.0, 50), ("no plateau", 1.0, None)):
         shutil.copytree(tmp_path / "run", tmp_path / name)
-        settings = replace(rising, seed=1, optimizer=replace(rising.optimizer, learning_rate={"start": start}, plateau_patience=50))
+        settings = replace(rising, seed=1, optimizer=replace(rising.optimizer, learning_rate={"start": start}, plateau_patience=patience))
         rates: list[float] = []
         each_step = AtEachStep(lambda trainer, rates=rates: rates.append(trainer.optimizers[0].param_groups[0]["lr"]))
         train(settings, tmp_path / name, resume=True, callbacks=[each_step])
         assert (rates[0] == start) == (name == "other"), rates
+        assert name != "no plateau" or set(rates) == {rates[0]}, rates
 
 
-def test_a_plateau_raises_no_rate_that_is_low_already(demanding: TrainSettings, tmp_path: Path) -> None:
-    low = replace(
-        demanding,
-        optimizer=OptimizerSettings(learning_rate={"start": 1e-8}, plateau_patience=1),
-        trainer=replace(demanding.trainer, validation_interval_steps=1),
-    )
-    rates: list[float] = []
-    train(low, tmp_path / "run", callbacks=[AtEachStep(lambda trainer: rates.append(trainer.optimizers[0].param_groups[0]["lr"]))])
-    assert set(rates) == {1e-8}
+@pytest.mark.usefixtures("without_shape_types")
+def test_a_plateau_raises_no_rate_that_is_low_already() -> None:
+    groups = [{"lr": rate} for rate in (1e-3, 1.5 * LOWEST_RATE, LOWEST_RATE, 1e-8)]
+    trainer: Any = SimpleNamespace(callback_metrics={MONITORED_COST: 1.0}, optimizers=[SimpleNamespace(param_groups=groups)])
+    plateau = LowerRateOnPlateau(patience=1)
+    for _ in range(2):
+        plateau.on_validation_end(trainer, None)  # type: ignore[arg-type]
+    assert [group["lr"] for group in groups] == [5e-4, LOWEST_RATE, LOWEST_RATE, 1e-8]
 
 
 class Grouped(torch.optim.AdamW):
@@ -341,14 +382,38 @@ def test_a_plateau_that_a_checkpoint_counts_wrongly_is_named(state: dict) -> Non
         plateau.load_state_dict({**plateau.state_dict(), **state})
 
 
-def test_a_model_that_a_run_started_from_is_not_asked_for_again(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("policy", ["warn", "ignore"])
+def test_a_model_that_a_run_started_from_is_not_asked_for_again(
+    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], policy: str
+) -> None:
     shutil.copytree(uninterrupted / "model", tmp_path / "start")
+    demanding = replace(demanding, health=HealthSettings(policy=policy))
     settings = replace(demanding, model=demanding.model | {"init": str(tmp_path / "start")})
     with stopped(Stop("exception", "batch", 13)), pytest.raises(ZeroDivisionError):
         train(settings, tmp_path / "run")
     shutil.rmtree(tmp_path / "start")
     train(settings, tmp_path / "run", resume=True)
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == 12
+    capsys.readouterr()
+    train(demanding, tmp_path / "run", resume=True)
+    assert "changed" not in capsys.readouterr().out, "where a run began no longer changes"
+
+
+def test_steps_are_counted_by_the_number_of_batches_that_make_one(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    with pytest.raises(InputError, match=r"trainer.accumulated_batches: 2 -> 3 since step 12.*Remedy: undo"):
+        train(replace(demanding, trainer=replace(demanding.trainer, accumulated_batches=3)), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("seconds", ["text", None, [], 10**400, math.nan, -1.0])
+def test_a_clock_that_shows_no_time_is_named(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, seconds: object) -> None:
+    timed = replace(demanding, trainer=replace(demanding.trainer, minutes=60.0))
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)
+    checkpoint["callbacks"]["Timer"] = {"time_elapsed": {"train": seconds}}
+    AtomicCheckpointIO().save_checkpoint(checkpoint, tmp_path / "run" / "checkpoints" / LAST)
+    with pytest.raises(InputError, match=r"last\.ckpt: it(s run cannot go on| took (nan|-1.0) seconds).*Remedy"):
+        train(timed, tmp_path / "run", resume=True)
 
 
 def nested(levels: int) -> dict:
@@ -436,7 +501,7 @@ def test_one_strange_value_in_a_checkpoint_is_refused_or_does_no_harm(demanding:
     """Each run that is not refused goes on to its end."""
     settings = demanding
     if plateau:
-        rate, trainer = OptimizerSettings(plateau_patience=1), replace(demanding.trainer, early_stopping_patience=3)
+        rate, trainer = OptimizerSettings(plateau_patience=1), replace(demanding.trainer, early_stopping_patience=3, minutes=60.0)
         settings = replace(demanding, optimizer=rate, trainer=trainer)
     with stopped(Stop("exception", "batch", 13)), pytest.raises(ZeroDivisionError):
         train(settings, tmp_path / "run")

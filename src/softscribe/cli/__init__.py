@@ -37,35 +37,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` name; return the exit status: 0, 1 for unusable input, 2 for a wrong call, 128 + n for signal n."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands = {"prepare": _prepare, "train": _train, "evaluate": _evaluate, "transcribe": _transcribe, "audit": _audit}
-    asks_for_help = not words or words[0] in ("-h", "--help", "help")
-    if not asks_for_help and words[0] not in commands:
-        print(f"softscribe: {words[0]!r} is no command.\n{USAGE}", file=sys.stderr)
+    command = words[0] if words else "help"
+    asks_for_help = command in ("-h", "--help", "help")
+    if not asks_for_help and command not in commands:
+        print(f"softscribe: {command!r} is no command.\n{USAGE}", file=sys.stderr)
         return 2
     try:
-        if asks_for_help or (words[0] not in ("transcribe", "audit") and {"-h", "--help"} & set(words)):
+        if asks_for_help or (command not in ("transcribe", "audit") and {"-h", "--help"} & set(words)):
             print(USAGE, flush=True)
             return 0 if words else 2
-        status = commands[words[0]](words[1:])
+        status = commands[command](words[1:])
         if sys.stdout:
             sys.stdout.flush()
         return status
     except InputError as error:
-        print(f"softscribe {words[0]}: {error}", file=sys.stderr)
+        print(f"softscribe {command}: {error}", file=sys.stderr)
         return 1
     except (HydraException, OmegaConfBaseException) as error:  # a missing config is an OSError, too
-        print(f"softscribe {words[0]}: {_first_lines(error)} Remedy: see configs/ for keys and values.", file=sys.stderr)
+        print(f"softscribe {command}: {_first_lines(error)} Remedy: see configs/ for keys and values.", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more when it ends
-        with suppress(OSError):  # which may go the same way
-            print(f"softscribe {' '.join(words[:1])}: ended, for what it prints is no longer read.", file=sys.stderr)
+        _say_last(f"softscribe {command}: ended, for what it writes to a pipe is no longer read.")
         return 128 + signal.SIGPIPE
     except OSError as error:
-        print(f"softscribe {words[0]}: {error}. Remedy: check the path, its permissions and the free disk space.", file=sys.stderr)
+        _say_last(f"softscribe {command}: {error}. Remedy: check the path, its permissions and the free disk space.")
         return 1
     except KeyboardInterrupt:
-        print(f"softscribe {words[0]}: stopped.", file=sys.stderr)
+        print(f"softscribe {command}: stopped.", file=sys.stderr)
         return 130
+
+
+def _say_last(words: str) -> None:
+    """Say why a command ends, if anybody listens; what cannot be printed, Python would try once more when it ends, and complain."""
+    with suppress(OSError):
+        print(words, file=sys.stderr)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _prepare(words: list[str]) -> int:

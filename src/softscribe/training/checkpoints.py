@@ -156,11 +156,12 @@ class LastCheckpoint(Checkpoint):
     """Keeps `last.ckpt`, from which a run goes on, and stops the run when one of `STOP_SIGNALS` asks for it.
 
     It is written before the first step (so that a run can be resumed wherever it was killed, and an unwritable disk shows at once),
-    every `interval_steps`, and after every validation. At a step that is validated it waits for the validation, so that what
-    the validation decided (the best checkpoint, early stopping, a lower learning rate) is in it: a run that is killed in between goes
-    back before the step and repeats both. A second Ctrl-C ends the run at once. With several processes all of them stop at the same
-    step, whichever got the signal. Who trains gives the signals back (`signals_kept`), and looks at `noted_signal`: one may have come
-    after the last step.
+    every `interval_steps`, and after every validation. At a step that is validated it waits for the validation, so that what the
+    validation decided (the best checkpoint, early stopping, a lower learning rate) is in it: a run that is killed in between goes back
+    before the step and repeats both. What the config changed (`TranscriptionModule.take_changes`) is taken before anything is saved,
+    since a checkpoint says by which settings it was. A second Ctrl-C ends the run at once. With several processes all of them stop at
+    the same step, whichever got the signal. Who trains gives the signals back (`signals_kept`), and looks at `noted_signal`: one may
+    have come after the last step.
 
     Args:
         folder: where it lies.
@@ -182,6 +183,9 @@ class LastCheckpoint(Checkpoint):
             signal.signal(number, self._note)
         if trainer.received_sigterm:  # before the handlers above stood; Lightning would end with status 0
             self.noted_signal = signal.SIGTERM
+        assert isinstance(pl_module, TranscriptionModule)
+        rates = trainer.lr_scheduler_configs
+        pl_module.take_changes(trainer.optimizers[0], rates[0].scheduler if rates else None, trainer.global_step)
         stop = self._stop_signal(trainer)
         if trainer.global_step == 0 or stop:
             self._save(trainer, stop)

@@ -47,9 +47,8 @@ def _say(verdicts: Sequence[Verdict], doubtful: Sequence[Verdict], count: int, f
         print(f"  {verdict.recording} {verdict.segment}: {verdict.fault}: {evidence_in_words(verdict)}")
     for verdict in verdicts:
         if verdict.is_doubtful and verdict not in doubtful:
-            print(
-                f"  {verdict.recording} is doubtful as a whole, and its sound segments stay: {verdict.fault}: {evidence_in_words(verdict)}"
-            )
+            words = "is doubtful as a whole; its segments are judged each for itself"
+            print(f"  {verdict.recording} {words}: {verdict.fault}: {evidence_in_words(verdict)}")
 
 
 def without_excluded(recordings: Sequence[PreparedRecording], excluded: Sequence[Verdict]) -> list[PreparedRecording]:

@@ -131,28 +131,27 @@ class TranscriptionModule(pl.LightningModule):
         """The share of the training that is done, in [0, 1]."""
         return min(self.global_step / self.total_steps, 1.0)
 
-    def on_train_start(self) -> None:
-        rates = self.trainer.lr_scheduler_configs
-        self.take_changes(self.trainer.optimizers[0], rates[0].scheduler if rates else None, self.global_step)
-
     def take_changes(self, optimizer: torch.optim.Optimizer, rate: Any | None, step: int) -> None:
         """Give an optimizer that was restored at a step what the settings say otherwise than those it was saved with; all else stays.
 
-        A learning rate that is changed holds as it is from here on, whatever a plateau had made of the old one.
+        A learning rate that is changed holds as it is from here on, whatever a plateau had made of the old one; one that is not stays as
+        low as a plateau has made it, also if none is to lower it further.
         """
         if not self.changed_settings:
             return
         configured: Any = self.configure_optimizers()
         anew = configured["optimizer"] if isinstance(configured, dict) else configured
         arguments = {name.removeprefix("optimizer.arguments.") for name in self.changed_settings}
+        rate_changed = any(name.startswith("optimizer.learning_rate") for name in self.changed_settings)
         for group, wanted in zip(optimizer.param_groups, anew.param_groups, strict=True):
             names = wanted.keys() - {"params", "lr"} if "optimizer.name" in self.changed_settings else arguments & wanted.keys()
             group.update({name: wanted[name] for name in names})
             if rate is not None:
-                group["initial_lr"] = wanted["initial_lr"]
-                group["lr"] = wanted["initial_lr"] * rate.lr_lambdas[0](step)
-            elif any(name.startswith("optimizer.learning_rate") for name in self.changed_settings):
-                group["lr"] = wanted["lr"]
+                group["initial_lr"] = wanted["initial_lr"] if rate_changed else group.get("initial_lr", group["lr"])
+                group["lr"] = group["initial_lr"] * rate.lr_lambdas[0](step)
+            else:
+                group.pop("initial_lr", None)  # a schedule's, which is over
+                group["lr"] = wanted["lr"] if rate_changed else group["lr"]
         if rate is not None:
             rate.last_epoch, rate.base_lrs = step, [group["initial_lr"] for group in optimizer.param_groups]
 

@@ -1,12 +1,14 @@
 """Whether a run can go on from a checkpoint, asked before it does: torch and Lightning look at nothing until they count on it."""
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Timer
 from packaging.version import Version
 
 from softscribe.errors import InputError
@@ -60,6 +62,8 @@ def check_resumable(checkpoint: Mapping[str, Any], trainer: pl.Trainer, module: 
                 callback.load_state_dict(copy.deepcopy(states[callback.state_key]))
             elif isinstance(callback, BestCheckpoint):
                 raise InputError("it does not say which checkpoint was the best. Remedy: resume from another run.")
+            if isinstance(callback, Timer) and not (math.isfinite(callback.time_elapsed()) and callback.time_elapsed() >= 0):
+                raise InputError(f"it took {callback.time_elapsed()} seconds so far. Remedy: resume from another run.")
             if isinstance(callback, HealthCheck):
                 callback.check_memory(module.model, trainer.global_step)
 
@@ -109,6 +113,12 @@ def _is_like(counts: Any, expected: Any) -> bool:
         known = expected if isinstance(expected, Mapping) else {}
         return not isinstance(expected, int) and all(_is_like(value, known.get(key)) for key, value in counts.items())
     return type(counts) in (int, bool) and not isinstance(expected, Mapping) and 0 <= counts < MOST_STEPS
+
+
+def remembers_health(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether the run that saved a checkpoint was watched, and so has weights in it to go back to."""
+    states = checkpoint.get("callbacks")
+    return isinstance(states, Mapping) and HealthCheck.__name__ in states
 
 
 def settings_in_words(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -47,7 +47,7 @@ from softscribe.training.module import MONITORED_COST, TranscriptionModule
 from softscribe.training.patience import LastingEarlyStopping, LowerRateOnPlateau
 from softscribe.training.pictures import SegmentPictures
 from softscribe.training.progress import StepProgress
-from softscribe.training.resuming import check_resumable, settings_in_words, settings_since
+from softscribe.training.resuming import check_resumable, remembers_health, settings_in_words, settings_since
 from softscribe.training.settings import TrainSettings
 
 CURVES_INTERVAL_STEPS = 10
@@ -93,12 +93,16 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     torch.manual_seed(settings.seed)
-    # A run that goes on has its weights: the model that it once started from need not be there any more.
-    model = build_model(settings.model | ({"init": None} if resume else {}), features, settings.targets.outputs)
+    loss = create_loss(settings.loss)
+    aligns = isinstance(loss, AligningLoss)
+    # A run that goes on has its weights. Where it began is asked for only to be gone back to, by a health check that has just come to it.
+    comes_to_watch = aligns and settings.health.policy != "ignore" and not remembers_health(checkpoint)
+    begins = not resume or comes_to_watch
+    model = build_model(settings.model if begins else settings.model | {"init": None}, features, settings.targets.outputs)
     trainer_settings = settings.trainer
     module = TranscriptionModule(
         model,
-        create_loss(settings.loss),
+        loss,
         settings.optimizer,
         total_steps=trainer_settings.steps,
         validation_interval=trainer_settings.validation_interval_steps,
@@ -119,7 +123,6 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         )
     if isinstance(module.loss, SdtwLoss):
         module.loss.check_features(features)
-    aligns = isinstance(module.loss, AligningLoss)
     if settings.health.policy in ("act", "stop") and not aligns:
         raise InputError(f"health={settings.health.policy}: loss={settings.loss['name']} shows no alignment to watch. Remedy: health=warn.")
     try:
@@ -130,6 +133,12 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
         raise InputError(f"trainer: {error} Remedy: see configs/trainer/.") from error
     if resume:
         changed = settings_since(checkpoint, settings_in_words(asdict(settings)))
+        changed.pop("model.init", None)  # its weights were where the run began
+        if "trainer.accumulated_batches" in changed:
+            raise InputError(
+                f"trainer.accumulated_batches: {changed['trainer.accumulated_batches']} since step {first_step}, and steps are counted "
+                "by it. Remedy: undo that, or change trainer.batch_size instead."
+            )
         module.changed_settings = frozenset(name for name in changed if name.startswith("optimizer.") or name == "trainer.steps")
         with concerning(last):
             check_resumable(checkpoint, trainer, module, data)
