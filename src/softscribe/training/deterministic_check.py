@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from softscribe.errors import InputError
 from softscribe.report import read_curves
 from softscribe.training.checkpoints import RunInterruptedError
-from softscribe.training.run import CURVES_INTERVAL_STEPS, train
+from softscribe.training.run import train
 from softscribe.training.settings import ThresholdSettings, TrainSettings
+from softscribe.training.trainer import CURVES_INTERVAL_STEPS
 
 CHECK_STEPS = 2 * CURVES_INTERVAL_STEPS
 """Enough for two rows of training and two validations."""
