@@ -13,7 +13,7 @@ import interrupted_runs  # noqa: F401  # registers the model "tiny"
 from softscribe.corpora import FeatureStore, Recording, Segment
 from softscribe.scores import PerformedNotes, Score
 from softscribe.sound import HcqtSettings
-from softscribe.training import TrainSettings, train
+from softscribe.training import TrainSettings, run, train
 from softscribe.training.module import OptimizerSettings
 from softscribe.training.segments import TargetSettings
 from softscribe.training.settings import AugmentationSettings, ThresholdSettings, TrainerSettings
@@ -43,6 +43,13 @@ def _record(folder: Path, name: str, split: str, seed: int, notes: int) -> Recor
     truth = PerformedNotes(onsets_seconds, onsets_seconds + durations_seconds, pitches, quarters)
     segment = Segment("0000", float(onsets_seconds[0]), end_seconds, 0.0, score)
     return Recording(name, audio_path, folder / f"{name}.csv", split, (segment,), truth)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def undrawn_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes as long as training so little; test_run.py asks for the picture."""
+    if request.path.name != "test_run.py":
+        monkeypatch.setattr(run, "save", lambda figure, path: None)
 
 
 @pytest.fixture(scope="session")

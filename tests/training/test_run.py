@@ -44,6 +44,7 @@ def test_the_same_seed_gives_the_same_bits(settings: TrainSettings, uninterrupte
     train(settings, tmp_path / "again")
     assert same(weights(uninterrupted), weights(tmp_path / "again"))
     assert (uninterrupted / "metrics.csv").read_bytes() == (tmp_path / "again" / "metrics.csv").read_bytes()
+    assert (uninterrupted / "plots" / "curves.png").read_bytes()[1:4] == b"PNG"
     train(replace(settings, seed=1), tmp_path / "other")
     assert not same(weights(uninterrupted), weights(tmp_path / "other"))
 
