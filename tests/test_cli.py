@@ -171,7 +171,7 @@ def test_output_that_is_no_longer_read_ends_a_command_in_words(tmp_path: Path, u
 @pytest.mark.parametrize("words", ["audit x", "--help"])
 @pytest.mark.parametrize("errors_too", [False, True])
 def test_a_line_that_is_no_longer_read_ends_a_command(tmp_path: Path, words: str, errors_too: bool, unbuffered: str) -> None:
-    script = f"from softscribe import cli; cli._audit = lambda _: print('step'); raise SystemExit(cli.main({words.split()}))"
+    script = f"from softscribe import cli; cli._audit = lambda _: print('step') or 0; raise SystemExit(cli.main({words.split()}))"
     reader, writer = os.pipe()
     os.close(reader)
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
@@ -186,7 +186,7 @@ def test_a_line_that_is_no_longer_read_ends_a_command(tmp_path: Path, words: str
 @UNBUFFERED
 @pytest.mark.parametrize("words", [["audit", "x"], ["--help"], []])
 def test_output_for_which_there_is_no_room_is_one_clear_error(words: list[str], unbuffered: str) -> None:
-    script = f"from softscribe import cli; cli._audit = lambda _: print('step'); raise SystemExit(cli.main({words}))"
+    script = f"from softscribe import cli; cli._audit = lambda _: print('step') or 0; raise SystemExit(cli.main({words}))"
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("w") as full:
         command = subprocess.run(

@@ -1,8 +1,10 @@
 """Doubtful pairs: each of the five faults is found and called by its name, sound pairs are left alone."""
 
 import csv
+import io
 import json
 import re
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -265,6 +267,20 @@ def test_the_command_writes_all_verdicts(store: FeatureStore, capsys: pytest.Cap
     assert [row["recording"] for row in rows] == [pair["recording"] for pair in pairs]
     assert sorted(row["recording"] for row in rows) == [f"piece{number}" for number in range(5)]
     assert [float(row["doubt"]) for row in rows] == sorted((float(row["doubt"]) for row in rows), reverse=True)
+
+
+def test_verdicts_are_written_whether_or_not_anybody_reads_the_table(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of `softscribe audit | true`."""
+
+    class Unread(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    root = store.directory.parent
+    (root / "audit.json").unlink(missing_ok=True)
+    monkeypatch.setattr(sys, "stdout", Unread())
+    assert main(["audit", str(root)]) == 128 + signal.SIGPIPE
+    assert len(json.loads((root / "audit.json").read_text())["pairs"]) == 5
 
 
 def test_a_folder_without_features_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -1,10 +1,12 @@
 """A run that is stopped anywhere and resumed ends with the bits of the run that was not."""
 
 import gc
+import io
 import json
 import multiprocessing
 import os
 import signal
+import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,8 +19,10 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
+from torch.optim import Optimizer
 
 from interrupted_runs import Stop, differences, start, stopped, traces, train_with_stops
+from softscribe import cli
 from softscribe.cli import main
 from softscribe.cli.runs import begin_seeds, run_one
 from softscribe.report import curve_points
@@ -107,6 +111,44 @@ def test_other_recipes_go_on_as_exactly(demanding: TrainSettings, tmp_path: Path
     train(settings, tmp_path / "whole")
     train_with_stops(settings, tmp_path / "run", [Stop("exception", "batch", 11), Stop("SIGTERM", "batch", 15)])
     assert not differences(tmp_path / "whole", tmp_path / "run")
+
+
+class Unread(io.StringIO):
+    """A pipe whose reader is gone, as that of `softscribe train | tee log` after Ctrl-C, which both of them get."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_signal_is_what_ended_a_run_whose_output_is_no_longer_read(
+    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(module: TranscriptionModule, batch: Batch, batch_idx: int) -> Tensor:
+        if batch_idx == 12:
+            monkeypatch.setattr(sys, "stdout", Unread())
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(module, batch, batch_idx)
+
+    step = TranscriptionModule.training_step
+    monkeypatch.setattr(TranscriptionModule, "training_step", interrupt)
+    with pytest.raises(RunInterruptedError, match="SIGINT"):
+        train(demanding, tmp_path / "run")
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == 7
+    train(demanding, tmp_path / "run", resume=True)
+    assert not differences(uninterrupted, tmp_path / "run")
+
+
+def test_output_that_is_no_longer_read_ends_a_run_in_words(
+    demanding: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of `softscribe train | head`: at the next line, which is that of a validation."""
+    cut = AtEachStep(lambda _: monkeypatch.setattr(sys, "stdout", Unread()))
+    monkeypatch.setattr(cli, "_train", lambda _: train(demanding, tmp_path / "run", callbacks=[cut]) and 0)
+    assert main(["train"]) == 128 + signal.SIGPIPE
+    assert capsys.readouterr().err.endswith("softscribe train: ended, for what it writes to a pipe is no longer read.\n")
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == 2
 
 
 def test_a_second_interrupt_ends_at_once(demanding: TrainSettings, uninterrupted: Path, tmp_path: Path) -> None:
@@ -204,6 +246,16 @@ def test_a_signal_while_the_model_is_written_ends_at_once(
     assert (f"resume={tmp_path / 'run'}" in run.output) == (name == "SIGINT")
     assert start(None, tmp_path / "run").status() == 0
     assert not differences(uninterrupted, tmp_path / "run")
+
+
+class AtEachStep(Callback):
+    """Does something when a step is done."""
+
+    def __init__(self, what: Callable[[pl.Trainer], None]) -> None:
+        self.what = what
+
+    def on_before_zero_grad(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
+        self.what(trainer)
 
 
 class AtTheEnd(Callback):

@@ -62,6 +62,10 @@ def remember_another_model(checkpoint: dict) -> None:
     checkpoint["callbacks"]["HealthCheck"]["healthy_weights"]["linear.bias"] = torch.zeros(72)
 
 
+def remember_nothing(checkpoint: dict) -> None:
+    checkpoint["callbacks"]["HealthCheck"]["healthy_weights"] = {}
+
+
 def remember_no_number(checkpoint: dict) -> None:
     checkpoint["callbacks"]["HealthCheck"]["healthy_weights"]["linear.bias"][3] = torch.inf
 
@@ -156,6 +160,7 @@ def lead_the_best_elsewhere(checkpoint: dict) -> None:
         (price_the_best(1j), "as the best checkpoint"),
         (forget_all_of_the_best, "does not say which checkpoint was the best"),
         (remember_another_model, "weights to go back to are not of this model"),
+        (remember_nothing, "weights to go back to are not of this model, or not finite"),
         (remember_no_number, "weights to go back to are not of this model, or not finite"),
         (act_in_the_future, "health: acted at .120."),
         (change_to("lr_schedulers", 1.0), "no states of an optimizer"),
@@ -462,6 +467,11 @@ def test_a_defect_before_the_first_step_is_not_blamed_on_the_checkpoint(
     monkeypatch.setattr(SegmentDataModule, "train_dataloader", defect)
     with pytest.raises(KeyError, match="a defect"):
         train(demanding, tmp_path / "run", resume=True)
+
+
+def test_an_optimizer_for_gpus_alone_is_refused_on_the_cpu(demanding: TrainSettings, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"optimizer\.arguments\.capturable.*Remedy"):
+        train(replace(demanding, optimizer=OptimizerSettings(arguments={"capturable": True})), tmp_path / "run")
 
 
 @pytest.mark.parametrize(("name", "arguments"), [("adam", {"capturable": True}), ("lbfgs", {})])

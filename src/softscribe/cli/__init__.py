@@ -11,10 +11,10 @@ from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 
 from softscribe.cli.runs import LAST, SEEDS_NAME, begin_seeds, new_folder, parse_seeds, refuse_what_is_there, run_one, run_seeds
 from softscribe.cli.settings import CONFIG_NAME, MODEL_CARD, compose_config, find_model, newest_run, read_run, read_settings
+from softscribe.console import Console
 from softscribe.errors import InputError
 from softscribe.files import refuse_links
 
@@ -35,7 +35,17 @@ WORDS_OF_TRAIN = ("resume=", "seeds=", "deterministic_check=")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` name; return the exit status: 0, 1 for unusable input, 2 for a wrong call, 128 + n for signal n."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    finally:  # what could not be printed, Python would try once more when it ends, and complain, with a status of its own
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _run(words: list[str]) -> int:
     commands = {"prepare": _prepare, "train": _train, "evaluate": _evaluate, "transcribe": _transcribe, "audit": _audit}
     command = words[0] if words else "help"
     asks_for_help = command in ("-h", "--help", "help")
@@ -47,35 +57,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(USAGE, flush=True)
             return 0 if words else 2
         status = commands[command](words[1:])
-        if sys.stdout:
+        if sys.stdout and status == 0:  # else it is told already why
             sys.stdout.flush()
         return status
     except InputError as error:
-        print(f"softscribe {command}: {error}", file=sys.stderr)
-        return 1
+        status, why = 1, str(error)
     except (HydraException, OmegaConfBaseException) as error:  # a missing config is an OSError, too
-        print(f"softscribe {command}: {_first_lines(error)} Remedy: see configs/ for keys and values.", file=sys.stderr)
-        return 2
+        status, why = 2, f"{_first_lines(error)} Remedy: see configs/ for keys and values."
     except BrokenPipeError:
-        _say_last(f"softscribe {command}: ended, for what it writes to a pipe is no longer read.")
-        return 128 + signal.SIGPIPE
+        status, why = 128 + signal.SIGPIPE, "ended, for what it writes to a pipe is no longer read."
     except OSError as error:
-        _say_last(f"softscribe {command}: {error}. Remedy: check the path, its permissions and the free disk space.")
-        return 1
+        status, why = 1, f"{error}. Remedy: check the path, its permissions and the free disk space."
     except KeyboardInterrupt:
-        print(f"softscribe {command}: stopped.", file=sys.stderr)
-        return 130
-
-
-def _say_last(words: str) -> None:
-    """Say why a command ends, if anybody listens; what cannot be printed, Python would try once more when it ends, and complain."""
-    with suppress(OSError):
-        print(words, file=sys.stderr)
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        status, why = 130, "stopped."
+    with suppress(OSError):  # if that cannot be written either
+        print(f"softscribe {command}: {why}", file=sys.stderr)
+    return status
 
 
 def _prepare(words: list[str]) -> int:
@@ -212,10 +209,11 @@ def _audit(words: list[str]) -> int:
         store, judged_by = open_store(folder), "features"
         output = store.directory.parent
         verdicts = audit(store.recordings(), store.settings)
+    written = write_audit(verdicts, output, judged_by=judged_by)
     Console().print(audit_table(verdicts))
     if judged_by != "features" and 2 * sum(verdict.is_doubtful for verdict in verdicts) > len(verdicts):
         print(f"Most pairs are doubtful, so the model is: see {output / 'report.html'} for alarms, or audit {store.directory.parent}.")
-    for path in write_audit(verdicts, output, judged_by=judged_by):
+    for path in written:
         print(path)
     return 0
 

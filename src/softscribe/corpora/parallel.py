@@ -8,6 +8,8 @@ from typing import TypeVar
 import joblib
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from softscribe.console import Console
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -19,7 +21,7 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item], 
     """
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     processes = 1 if len(items) <= 1 else min(joblib.effective_n_jobs(jobs), len(items))
-    with Progress(*columns) as progress, joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+    with Progress(*columns, console=Console()) as progress, joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         parallel = joblib.Parallel(n_jobs=processes, batch_size=1, pre_dispatch="2*n_jobs", return_as="generator")
         results = parallel(joblib.delayed(function)(item) for item in items)
         return list(progress.track(results, total=len(items)))

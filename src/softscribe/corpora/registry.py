@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from softscribe.console import Console
 from softscribe.corpora.demo import write_demo_corpus
 from softscribe.corpora.folder import Refusal, read_folder_corpus
 from softscribe.corpora.preparation import plan, prepare

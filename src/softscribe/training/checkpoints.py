@@ -98,14 +98,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the weights of the model in the checkpoint of a `TranscriptionModule`."""
+    return {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith("model.")}
+
+
 def load_weights(path: Path, model: nn.Module) -> None:
     """Give a model the weights that the checkpoint of a `TranscriptionModule` holds of it.
 
     Raises:
         InputError: as `read_checkpoint`; they are those of another model, or NaN or infinite.
     """
-    saved = read_checkpoint(path)["state_dict"]
-    weights = {name.removeprefix("model."): tensor for name, tensor in saved.items() if name.startswith("model.")}
+    weights = model_weights(read_checkpoint(path))
     shapes, expected = ({name: tensor.shape for name, tensor in each.items()} for each in (weights, model.state_dict()))
     if shapes != expected:
         raise InputError(f"{path}: the weights are those of another model. Remedy: the checkpoint of this run.")

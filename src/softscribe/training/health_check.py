@@ -50,7 +50,8 @@ class HealthCheck(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, TranscriptionModule)
         self.lines = read_alarms(self.path)
-        self._remember(pl_module, step=0)  # the beginning, also of a run that goes on: a checkpoint's weights are loaded after this
+        if not self.healthy_weights:  # the beginning, also of a run that goes on: a checkpoint's weights are loaded after this
+            self.remember(pl_module.model.state_dict(), step=0)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TranscriptionModule)
@@ -77,7 +78,7 @@ class HealthCheck(Callback):
         if alarms:
             self._sound(alarms, recovering, trainer, pl_module)
         if self.monitor.healthy:
-            self._remember(pl_module, step=trainer.global_step)
+            self.remember(pl_module.model.state_dict(), step=trainer.global_step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TranscriptionModule)
@@ -163,10 +164,10 @@ class HealthCheck(Callback):
         self.actions.append(trainer.global_step)
         self.monitor.forget()
 
-    def _remember(self, module: TranscriptionModule, step: int) -> None:
-        """Whatever the policy: a run that is resumed may have another."""
+    def remember(self, weights: Mapping[str, torch.Tensor], step: int) -> None:
+        """Remember where to go back to, whatever the policy: a run that is resumed may have another."""
         self.healthy_step = step
-        self.healthy_weights = {name: tensor.detach().cpu().clone() for name, tensor in module.model.state_dict().items()}
+        self.healthy_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -194,7 +195,7 @@ class HealthCheck(Callback):
         if not all(type(each) is int and 0 <= each <= step for each in steps):
             raise InputError(f"health: acted at {self.actions!r}, healthy at {self.healthy_step!r}. Remedy: resume from another run.")
         kept, present = self.healthy_weights, model.state_dict()
-        if kept and not (
+        if not (
             isinstance(kept, dict)
             and {name: getattr(tensor, "shape", None) for name, tensor in kept.items()}
             == {name: each.shape for name, each in present.items()}

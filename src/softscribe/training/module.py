@@ -131,6 +131,10 @@ class TranscriptionModule(pl.LightningModule):
         """The share of the training that is done, in [0, 1]."""
         return min(self.global_step / self.total_steps, 1.0)
 
+    def on_train_start(self) -> None:
+        if self.device.type == "cpu" and any(group.get("capturable") for group in self.trainer.optimizers[0].param_groups):
+            raise InputError("optimizer.arguments.capturable: on the CPU, where no optimizer is. Remedy: false, or a GPU.")
+
     def take_changes(self, optimizer: torch.optim.Optimizer, rate: Any | None, step: int) -> None:
         """Give an optimizer that was restored at a step what the settings say otherwise than those it was saved with; all else stays.
 

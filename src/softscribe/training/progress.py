@@ -1,12 +1,13 @@
 """What a run shows on the screen while it trains."""
 
+from contextlib import suppress
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from softscribe.console import Console
 from softscribe.training.module import VALIDATION_COST, TranscriptionModule
 
 
@@ -55,5 +56,6 @@ class StepProgress(Callback):
 
     def _stop(self) -> None:
         if self._progress is not None:
-            self._progress.stop()
+            with suppress(OSError):  # what ended the training is to be told, not that the bar can no longer be drawn
+                self._progress.stop()
             self._progress = None

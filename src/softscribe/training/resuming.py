@@ -60,12 +60,12 @@ def check_resumable(checkpoint: Mapping[str, Any], trainer: pl.Trainer, module: 
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if callback.state_key in states:
                 callback.load_state_dict(copy.deepcopy(states[callback.state_key]))
+                if isinstance(callback, HealthCheck):
+                    callback.check_memory(module.model, trainer.global_step)
             elif isinstance(callback, BestCheckpoint):
                 raise InputError("it does not say which checkpoint was the best. Remedy: resume from another run.")
             if isinstance(callback, Timer) and not (math.isfinite(callback.time_elapsed()) and callback.time_elapsed() >= 0):
                 raise InputError(f"it took {callback.time_elapsed()} seconds so far. Remedy: resume from another run.")
-            if isinstance(callback, HealthCheck):
-                callback.check_memory(module.model, trainer.global_step)
 
 
 @contextmanager
@@ -113,12 +113,6 @@ def _is_like(counts: Any, expected: Any) -> bool:
         known = expected if isinstance(expected, Mapping) else {}
         return not isinstance(expected, int) and all(_is_like(value, known.get(key)) for key, value in counts.items())
     return type(counts) in (int, bool) and not isinstance(expected, Mapping) and 0 <= counts < MOST_STEPS
-
-
-def remembers_health(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether the run that saved a checkpoint was watched, and so has weights in it to go back to."""
-    states = checkpoint.get("callbacks")
-    return isinstance(states, Mapping) and HealthCheck.__name__ in states
 
 
 def settings_in_words(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

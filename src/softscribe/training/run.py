@@ -18,14 +18,14 @@ from softscribe.models import create_model, load_model
 from softscribe.plots import plot_curves, save
 from softscribe.report import curve_points, write_environment, write_run_report
 from softscribe.sound import HcqtSettings
-from softscribe.training.checkpoints import LAST, read_checkpoint
+from softscribe.training.checkpoints import LAST, model_weights, read_checkpoint
 from softscribe.training.data_module import SegmentDataModule
 from softscribe.training.exclusion import exclude_doubtful
 from softscribe.training.finished_model import write_model
-from softscribe.training.health_check import forget_alarms, read_alarms
+from softscribe.training.health_check import HealthCheck, forget_alarms, read_alarms
 from softscribe.training.losses import AligningLoss, SdtwLoss, create_loss
 from softscribe.training.module import MONITORED_COST, TranscriptionModule
-from softscribe.training.resuming import check_resumable, remembers_health, settings_in_words, settings_since
+from softscribe.training.resuming import check_resumable, settings_in_words, settings_since
 from softscribe.training.settings import TrainSettings
 from softscribe.training.trainer import fit, make_trainer
 
@@ -57,10 +57,8 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool = False, callba
     torch.manual_seed(settings.seed)
     loss = create_loss(settings.loss)
     aligns = isinstance(loss, AligningLoss)
-    # A run that goes on has its weights. Where it began is asked for only to be gone back to, by a health check that has just come to it.
-    comes_to_watch = aligns and settings.health.policy != "ignore" and not remembers_health(checkpoint)
-    begins = not resume or comes_to_watch
-    model = build_model(settings.model if begins else settings.model | {"init": None}, features, settings.targets.outputs)
+    # A run that goes on has its weights: the model that it once started from need not be there any more.
+    model = build_model(settings.model | ({"init": None} if resume else {}), features, settings.targets.outputs)
     trainer_settings = settings.trainer
     module = TranscriptionModule(
         model,
@@ -133,6 +131,11 @@ def _go_on(
     module.changed_settings = frozenset(name for name in changed if name.startswith("optimizer.") or name == "trainer.steps")
     with concerning(path):
         check_resumable(checkpoint, trainer, module, data)
+    if settings.model.get("init"):
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            # Of a run that was not watched; where it began may be gone.
+            if isinstance(callback, HealthCheck) and not callback.healthy_weights:
+                callback.remember(model_weights(checkpoint), step)
     if changed and trainer.is_global_zero:
         told = "; ".join(f"{name} {change}" for name, change in changed.items())
         print(shown(f"config.yaml was changed since step {step}, and holds from here on: {told}"))
