@@ -47,8 +47,8 @@ def _record(folder: Path, name: str, split: str, seed: int, notes: int) -> Recor
 
 @pytest.fixture(autouse=True)
 def undrawn_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes as long as training so little; test_run.py asks for the picture."""
-    if request.path.name != "test_run.py":
+    """Drawing takes as long as training so little; two files ask for the picture."""
+    if request.path.name not in ("test_run.py", "test_several_processes.py"):
         monkeypatch.setattr(run, "save", lambda figure, path: None)
 
 
