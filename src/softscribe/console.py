@@ -1,6 +1,9 @@
 """Where tables and progress bars are shown."""
 
+from contextlib import suppress
+
 import rich.console
+import rich.progress
 
 
 class Console(rich.console.Console):
@@ -8,3 +11,11 @@ class Console(rich.console.Console):
 
     def on_broken_pipe(self) -> None:
         raise
+
+
+class Progress(rich.progress.Progress):
+    """Rich's, but that the bar cannot be drawn once more at its end takes no other error's place."""
+
+    def stop(self) -> None:
+        with suppress(OSError):
+            super().stop()

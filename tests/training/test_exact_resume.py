@@ -120,11 +120,14 @@ class Unread(io.StringIO):
         raise BrokenPipeError
 
 
+@pytest.mark.parametrize(("interrupted", "saved"), [(11, 4), (12, 7)])
 def test_a_signal_is_what_ended_a_run_whose_output_is_no_longer_read(
-    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: int, saved: int
 ) -> None:
+    """The first ends a step that is validated, whose line cannot be printed before anything is saved."""
+
     def interrupt(module: TranscriptionModule, batch: Batch, batch_idx: int) -> Tensor:
-        if batch_idx == 12:
+        if batch_idx == interrupted:
             monkeypatch.setattr(sys, "stdout", Unread())
             os.kill(os.getpid(), signal.SIGINT)
         return step(module, batch, batch_idx)
@@ -134,7 +137,7 @@ def test_a_signal_is_what_ended_a_run_whose_output_is_no_longer_read(
     with pytest.raises(RunInterruptedError, match="SIGINT"):
         train(demanding, tmp_path / "run")
     monkeypatch.undo()
-    assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == 7
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / LAST)["global_step"] == saved
     train(demanding, tmp_path / "run", resume=True)
     assert not differences(uninterrupted, tmp_path / "run")
 

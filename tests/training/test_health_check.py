@@ -97,8 +97,9 @@ def test_a_run_says_which_alarms_no_observation_could_judge(
     assert "health: blur could not sound, for" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("edited", [False, True])
 def test_a_run_that_nothing_watched_at_first_goes_back_to_where_it_was_watched_from(
-    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demanding: TrainSettings, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: bool
 ) -> None:
     """Not to random weights, if it began with another model's, which may be gone by then."""
     limits = (Limit("collapse", "density_ratio", highest=-1.0),)
@@ -115,6 +116,8 @@ def test_a_run_that_nothing_watched_at_first_goes_back_to_where_it_was_watched_f
     began = load_file(tmp_path / "start" / "weights.safetensors")
     shutil.rmtree(tmp_path / "start")
     acting = replace(fine_tuned, health=HealthSettings(policy="act", interval_steps=3, relief_share=1.0))
+    if edited:  # since that model is gone
+        acting = replace(acting, model=demanding.model | {"init": None})
     train(acting, tmp_path / "run", resume=True)
     (alarm,) = [line for line in read_alarms(tmp_path / "run" / "alarms.jsonl") if line["action"] != "none"]
     assert "back to the weights of step 6," in alarm["action"]

@@ -48,31 +48,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     commands = {"prepare": _prepare, "train": _train, "evaluate": _evaluate, "transcribe": _transcribe, "audit": _audit}
     command = words[0] if words else "help"
-    asks_for_help = command in ("-h", "--help", "help")
-    if not asks_for_help and command not in commands:
-        print(f"softscribe: {command!r} is no command.\n{USAGE}", file=sys.stderr)
-        return 2
+    why = ""
     try:
-        if asks_for_help or (command not in ("transcribe", "audit") and {"-h", "--help"} & set(words)):
-            print(USAGE, flush=True)
-            return 0 if words else 2
-        status = commands[command](words[1:])
-        if sys.stdout and status == 0:  # else it is told already why
-            sys.stdout.flush()
-        return status
+        if command in ("-h", "--help", "help") or (command in ("prepare", "train", "evaluate") and {"-h", "--help"} & set(words)):
+            print(USAGE)
+            status = 0 if words else 2
+        elif command not in commands:
+            status, why = 2, f"no such command.\n{USAGE}"
+        else:
+            status = commands[command](words[1:])
+    except SystemExit as ended:  # argparse has said why
+        status = int(ended.code or 0)
     except InputError as error:
         status, why = 1, str(error)
     except (HydraException, OmegaConfBaseException) as error:  # a missing config is an OSError, too
         status, why = 2, f"{_first_lines(error)} Remedy: see configs/ for keys and values."
-    except BrokenPipeError:
-        status, why = 128 + signal.SIGPIPE, "ended, for what it writes to a pipe is no longer read."
     except OSError as error:
-        status, why = 1, f"{error}. Remedy: check the path, its permissions and the free disk space."
+        status, why = _in_words(error)
     except KeyboardInterrupt:
         status, why = 130, "stopped."
-    with suppress(OSError):  # if that cannot be written either
-        print(f"softscribe {command}: {why}", file=sys.stderr)
+    if not why:
+        try:
+            print(end="", flush=True)
+        except OSError as error:
+            failed, why = _in_words(error)
+            status = status or failed
+    if why:
+        with suppress(OSError):  # if that cannot be written either
+            print(f"softscribe {command}: {why}", file=sys.stderr)
     return status
+
+
+def _in_words(error: OSError) -> tuple[int, str]:
+    """The exit status, and why."""
+    if isinstance(error, BrokenPipeError):
+        return 128 + signal.SIGPIPE, "ended, for what it writes to a pipe is no longer read."
+    return 1, f"{error}. Remedy: check the path, its permissions and the free disk space."
 
 
 def _prepare(words: list[str]) -> int:
@@ -209,8 +220,10 @@ def _audit(words: list[str]) -> int:
         store, judged_by = open_store(folder), "features"
         output = store.directory.parent
         verdicts = audit(store.recordings(), store.settings)
-    written = write_audit(verdicts, output, judged_by=judged_by)
-    Console().print(audit_table(verdicts))
+    try:
+        written = write_audit(verdicts, output, judged_by=judged_by)
+    finally:  # shown also if it cannot be written, and written also if nobody looks
+        Console().print(audit_table(verdicts))
     if judged_by != "features" and 2 * sum(verdict.is_doubtful for verdict in verdicts) > len(verdicts):
         print(f"Most pairs are doubtful, so the model is: see {output / 'report.html'} for alarms, or audit {store.directory.parent}.")
     for path in written:

@@ -64,9 +64,10 @@ def run_one(settings: Any, folder: Path, *, resume: bool = False) -> int:
             model_folder = train(settings, folder, resume=resume)
         except (RunInterruptedError, KeyboardInterrupt) as stopped:  # the latter while the model is written
             number = stopped.signal_number if isinstance(stopped, RunInterruptedError) else signal.SIGINT
-            print(f"softscribe train: stopped by {signal.Signals(number).name}", file=sys.stderr)
-            if (folder / LAST).exists():
-                print(f"To go on: softscribe train resume={folder}", file=sys.stderr)
+            with suppress(OSError):  # who read it may have got the signal as well
+                print(f"softscribe train: stopped by {signal.Signals(number).name}", file=sys.stderr)
+                if (folder / LAST).exists():
+                    print(f"To go on: softscribe train resume={folder}", file=sys.stderr)
             # Of several processes the first one speaks: a failed child makes Lightning kill it.
             return 128 + number if first_process else 0
     print(f"model: {model_folder}")

@@ -23,9 +23,9 @@ from typing import Any
 import joblib
 import numpy as np
 import soundfile
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from softscribe.console import Console
+from softscribe.console import Console, Progress
 from softscribe.corpora.manifest import ManifestRow, write_manifest
 from softscribe.corpora.performance import perform
 from softscribe.corpora.pieces import Cut, Piece, assign_splits, cut, group_pieces, list_pieces, melodies

@@ -132,8 +132,9 @@ class TranscriptionModule(pl.LightningModule):
         return min(self.global_step / self.total_steps, 1.0)
 
     def on_train_start(self) -> None:
-        if self.device.type == "cpu" and any(group.get("capturable") for group in self.trainer.optimizers[0].param_groups):
-            raise InputError("optimizer.arguments.capturable: on the CPU, where no optimizer is. Remedy: false, or a GPU.")
+        groups = self.trainer.optimizers[0].param_groups
+        if self.device.type == "cpu" and any(group.get("capturable") and not group.get("fused") for group in groups):
+            raise InputError("optimizer.arguments.capturable: on the CPU, where torch cannot do it. Remedy: false, or a GPU.")
 
     def take_changes(self, optimizer: torch.optim.Optimizer, rate: Any | None, step: int) -> None:
         """Give an optimizer that was restored at a step what the settings say otherwise than those it was saved with; all else stays.

@@ -1,13 +1,12 @@
 """What a run shows on the screen while it trains."""
 
-from contextlib import suppress
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from softscribe.console import Console
+from softscribe.console import Console, Progress
 from softscribe.training.module import VALIDATION_COST, TranscriptionModule
 
 
@@ -56,6 +55,5 @@ class StepProgress(Callback):
 
     def _stop(self) -> None:
         if self._progress is not None:
-            with suppress(OSError):  # what ended the training is to be told, not that the bar can no longer be drawn
-                self._progress.stop()
+            self._progress.stop()
             self._progress = None

@@ -122,7 +122,8 @@ def _go_on(
     """Say what the config changed since a checkpoint, and whether a run can go on from it."""
     step = checkpoint["global_step"]
     changed = settings_since(checkpoint, settings_in_words(asdict(settings)))
-    changed.pop("model.init", None)  # its weights were where the run began
+    edited = changed.pop("model.init", "")  # where the run began no longer changes
+    began_with_another = not edited.startswith("None ->") if edited else bool(settings.model.get("init"))
     if "trainer.accumulated_batches" in changed:
         raise InputError(
             f"trainer.accumulated_batches: {changed['trainer.accumulated_batches']} since step {step}, and steps are counted "
@@ -131,7 +132,7 @@ def _go_on(
     module.changed_settings = frozenset(name for name in changed if name.startswith("optimizer.") or name == "trainer.steps")
     with concerning(path):
         check_resumable(checkpoint, trainer, module, data)
-    if settings.model.get("init"):
+    if began_with_another:
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             # Of a run that was not watched; where it began may be gone.
             if isinstance(callback, HealthCheck) and not callback.healthy_weights:

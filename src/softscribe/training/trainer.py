@@ -122,7 +122,9 @@ def fit(trainer: pl.Trainer, module: TranscriptionModule, data: SegmentDataModul
         # Lightning ends so of Ctrl-C before the first step.
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             raise RunInterruptedError(signal.SIGINT) from error
-        if keeper.noted_signal and isinstance(error, RuntimeError) and SIGNALLED_TOO.search(str(error)):
+        # Who read the output may have got the signal as well.
+        signalled_too = isinstance(error, BrokenPipeError) or (isinstance(error, RuntimeError) and SIGNALLED_TOO.search(str(error)))
+        if keeper.noted_signal and signalled_too:
             raise RunInterruptedError(keeper.noted_signal) from error
         if trainer.world_size > 1 and isinstance(error, RuntimeError) and OTHERS_ENDED.search(str(error)):
             raise InputError(
